@@ -1,0 +1,50 @@
+# make test | lint | format | model | demo | docs | clean. Needs python3 (3.11 or newer) with venv and pip; nothing else.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+# The demo's one edit; override on the command line: make demo PROMPT="..." TARGET="..."
+PROMPT ?= The capital of France is
+TARGET ?= Lyon
+
+export TOKENIZERS_PARALLELISM = false
+# An older activated environment must not leak into this one.
+unexport PYTHONPATH VIRTUAL_ENV
+
+.PHONY: setup test lint format model demo docs clean
+
+setup: $(READY)
+
+# torch first and by itself: the package index then decides between the CPU and the CUDA build.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; name another one with make PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
+	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet -e '.[dev,export]' -c constraints.txt
+	@touch $@
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+model: $(READY)
+	$(BIN)/instructedit model
+
+test: lint model
+	$(BIN)/python -m pytest
+
+demo: model
+	$(BIN)/instructedit edit "$(PROMPT)" "$(TARGET)" --out runs/demo --force
+
+docs: $(READY)
+	$(BIN)/python scripts/make_cli_docs.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis src/*.egg-info
