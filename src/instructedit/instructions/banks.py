@@ -1,0 +1,84 @@
+"""The banks of descriptions: data in `banks/*.yaml`, with wordings for training and unseen ones."""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import yaml
+
+from instructedit.data.layouts import load_layouts, named_layouts
+from instructedit.types import Kind, Scope, Sentiment
+
+Split = Literal["train", "unseen"]
+Wordings = dict[Split, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Descriptions of one operation, for the tasks that ask for it.
+
+    `scoped` operations take a sentence about their reach as well. `words` fill the slot ``{sentiment}``.
+    """
+
+    kind: Kind
+    tasks: tuple[str, ...]
+    scoped: bool
+    wordings: Wordings
+    words: dict[Sentiment, Wordings]
+
+
+@cache
+def load_banks() -> tuple[Bank, ...]:
+    """All banks of operations, in the order of their files' names."""
+    folder = files("instructedit.instructions").joinpath("banks")
+    names = sorted(path.name for path in folder.iterdir() if path.name.endswith(".yaml"))
+    return tuple(_parse_bank(_read_yaml(name)) for name in names if name != "scope.yaml")
+
+
+@cache
+def load_scopes() -> dict[Scope, Wordings]:
+    """The wordings of ``wide`` and ``narrow``."""
+    return {scope: _parse_wordings(source) for scope, source in _read_yaml("scope.yaml").items()}
+
+
+@cache
+def load_words() -> tuple[str, ...]:
+    """Common English words without any bearing on edits, for the control ``random``."""
+    return tuple(files("instructedit.instructions").joinpath("words.txt").read_text("utf-8").split())
+
+
+def find_bank(task: str, kind: Kind) -> Bank:
+    """The bank of a task where its kind is the edit's, else the first bank of that kind."""
+    banks = [bank for bank in load_banks() if bank.kind == kind]
+    return next((bank for bank in banks if task in bank.tasks), banks[0])
+
+
+def list_tasks() -> list[str]:
+    """The names of all tasks, in alphabetical order."""
+    return sorted({layout.task for layout in load_layouts()})
+
+
+def count_instructions(task: str, split: Split = "train") -> int:
+    """How many different instructions a task's bank can give, slots other than the topic counted.
+
+    Raises UnknownNameError for an unknown task.
+    """
+    bank = find_bank(task, named_layouts(task)[0].kind)
+    reaches = sum(len(scope[split]) for scope in load_scopes().values()) if bank.scoped else 1
+    fillings = sum(len(words[split]) for words in bank.words.values()) if bank.words else 1
+    return len(bank.wordings[split]) * reaches * fillings
+
+
+def _read_yaml(name: str) -> dict[str, Any]:
+    text = files("instructedit.instructions").joinpath("banks").joinpath(name).read_text("utf-8")
+    return yaml.safe_load(text)
+
+
+def _parse_wordings(source: dict[str, Any]) -> Wordings:
+    return {"train": tuple(source["train"]), "unseen": tuple(source["unseen"])}
+
+
+def _parse_bank(source: dict[str, Any]) -> Bank:
+    words = {sentiment: _parse_wordings(lists) for sentiment, lists in source.get("words", {}).items()}
+    return Bank(source["kind"], tuple(source["tasks"]), source["scoped"], _parse_wordings(source), words)
