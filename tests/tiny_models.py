@@ -95,7 +95,7 @@ def tiny_folder(folder: Path, family: str = "llama", seed: int = 0) -> Path:
 def tiny_backbone(family: str = "llama", seed: int = 0, blocks: int = 3):
     """A tiny `Backbone` whose texts start with ``<|endoftext|>``; the last `blocks` blocks are edited."""
     from instructedit.backbone import Backbone
-    from instructedit.backbone.loading import weights_checksum
+    from instructedit.backbone.checksum import weights_checksum
     from instructedit.backbone.sites import find_sites
 
     model = tiny_model(family, seed)
