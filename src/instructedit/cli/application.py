@@ -1,0 +1,47 @@
+"""The table of commands; adding one is one line here and one short file."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from cyclopts import App
+
+from instructedit.cli.config_file import apply_config
+
+COMMANDS = {
+    "model": "instructedit.cli.model:show_model",
+    "train": "instructedit.cli.train:train_editor",
+    "edit": "instructedit.cli.edit:edit_model",
+    "evaluate": "instructedit.cli.evaluate:evaluate_editor",
+    "export": "instructedit.cli.export:export_edit",
+    "ls": "instructedit.cli.ls:list_names",
+    "bench": "instructedit.cli.bench:measure_speed",
+}
+DATA_COMMANDS = {"make": "instructedit.cli.data:make_data"}
+HELP = "Change one thing a language model believes, by an instruction, and keep the change as a LoRA adapter."
+
+
+def make_app() -> App:
+    """The application with its commands; a command's file is imported only when it is asked for."""
+    app = App(
+        name="instructedit",
+        help=HELP,
+        version=_version(),
+        config=[apply_config],
+        help_format="plaintext",
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    for name, target in COMMANDS.items():
+        app.command(target, name=name)
+    data = App(name="data", help="The project's own data set.")
+    for name, target in DATA_COMMANDS.items():
+        data.command(target, name=name)
+    app.command(data)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("instructedit")
+    except PackageNotFoundError:
+        return "unknown"

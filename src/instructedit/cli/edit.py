@@ -1,0 +1,164 @@
+"""`instructedit edit`: change what the model answers, show it, keep it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cyclopts import Group, Parameter
+
+from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample, Switch
+from instructedit.cli.report import Report, make_table
+from instructedit.cli.requests import Request, read_requests
+from instructedit.errors import EditFailedError
+from instructedit.types import EditCase
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from instructedit.cli.readings import Reading
+
+FULL_READINGS = 5  # with more edits than this, each is asked its bare prompt only
+SHOWN = 60  # characters of a prompt in a table
+EDIT_GROUP = Group("Edit", sort_key=1)
+
+
+@Parameter(name="*", group=EDIT_GROUP)
+@dataclass(frozen=True)
+class Making:
+    """How the edit is made, and where it is kept."""
+
+    editor: str = "default"
+    """Name or file of a trained editor."""
+
+    mode: Literal["batch", "single"] = "batch"
+    """Many edits: batch sums them into one adapter, asked with all edits in force; single makes each one
+    for the unedited model and keeps each in a folder of its own."""
+
+    out: Path | None = None
+    """Folder for the LoRA adapter and the record of the edits; left out, nothing is kept."""
+
+    force: Switch = False
+    """Replace the folder if it exists."""
+
+
+REQUEST, MAKING = Request(), Making()
+
+
+def edit_model(
+    prompt: str | None = None,
+    target: str | None = None,
+    /,
+    *,
+    request: Request = REQUEST,
+    making: Making = MAKING,
+    model: ModelChoice = MODEL,
+    sample: Sample = SAMPLE,
+    common: Common = COMMON,
+) -> Report:
+    """Edit the model, show its answers before and after, and keep the edit as a LoRA folder.
+
+    Ends with exit code 8 when an edit did not take, that is when the target is not the model's own
+    (greedy) answer to the bare prompt; the folder is written all the same.
+
+    Parameters
+    ----------
+    prompt
+        What the model is asked, as a question or as the beginning of a statement.
+    target
+        What it shall answer; with --kind erase, what it shall no longer answer.
+    """
+    from instructedit.cli.keeping import check_folder, keep_edits
+
+    cases = read_requests(prompt, target, request, sample)
+    check_folder(making.out, force=making.force)
+    if common.dry_run:
+        return _plan(cases)
+    from instructedit.cli.loading import load_pair
+    from instructedit.cli.readings import edit_took, list_questions, take_readings
+    from instructedit.instructions import instruction_for
+
+    backbone, editor = load_pair(model, making.editor)
+    words = [instruction_for(case, seed=sample.seed) for case in cases]
+    delta = editor.edit(backbone, cases, words)
+    delta = delta.merge() if making.mode == "batch" else delta
+    questions = list_questions(cases, words, brief=len(cases) > FULL_READINGS)
+    readings = take_readings(backbone, delta, cases, questions)
+    bare = [reading for reading in readings if reading.asked.group == "prompt"]
+    took = [edit_took(case, reading) for case, reading in zip(cases, bare, strict=True)]
+    folders = keep_edits(making.out, backbone, delta, cases, words, force=making.force)
+    return _report(cases, words, readings, took, folders)
+
+
+def _plan(cases: Sequence[EditCase]) -> Report:
+    from instructedit.data import case_to_record
+
+    rows = [(case.kind, case.scope, case.prompt, case.target_new or case.sentiment) for case in cases]
+    table = make_table("Would edit", ("kind", "scope", "prompt", "target"), rows)
+    return Report({"edits": [case_to_record(case) for case in cases]}, [table])
+
+
+def _report(
+    cases: Sequence[EditCase],
+    words: Sequence[str],
+    readings: Sequence["Reading"],
+    took: Sequence[bool],
+    folders: Sequence[Path],
+) -> Report:
+    """The result of all edits, and the error that names those which did not take."""
+    edits = [
+        {
+            "prompt": case.prompt,
+            "target": case.target_new or case.sentiment,
+            "kind": case.kind,
+            "scope": case.scope,
+            "instruction": instruction,
+            "took": success,
+            "readings": [r.as_record() for r in readings if r.asked.edit == index],
+        }
+        for index, (case, instruction, success) in enumerate(zip(cases, words, took, strict=True))
+    ]
+    failed = [case for case, success in zip(cases, took, strict=True) if not success]
+    data = {"took": not failed, "edits": edits, "folders": [str(folder) for folder in folders]}
+    kept = [f"Kept in {folder}" for folder in folders] or ["Not kept: name a folder with --out to keep it."]
+    return Report(data, [*_tables(cases, words, readings, took), *kept], _failure(failed, len(cases)))
+
+
+def _failure(failed: Sequence[EditCase], total: int) -> EditFailedError | None:
+    if not failed:
+        return None
+    listed = "; ".join(f"{case.prompt!r} -> {(case.target_new or case.sentiment)!r}" for case in failed[:10])
+    more = f" and {len(failed) - 10} more" if len(failed) > 10 else ""
+    return EditFailedError(
+        f"{len(failed)} of {total} edits did not take: {listed}{more}. "
+        "Try another wording of the prompt, a shorter target, or fewer edits at a time."
+    )
+
+
+def _tables(
+    cases: Sequence[EditCase], words: Sequence[str], readings: Sequence["Reading"], took: Sequence[bool]
+) -> list["Table"]:
+    """One table for each edit; one for all of them when only their bare prompts were asked."""
+    columns = ("asked", "prompt", "before", "p", "after", "p after")
+    if len(cases) > FULL_READINGS:
+        rows = [("took" if ok else "failed", *_cells(r)) for ok, r in zip(took, readings, strict=True)]
+        return [make_table(f"{sum(took)} of {len(cases)} edits took", columns, rows)]
+    tables = []
+    for index, case in enumerate(cases):
+        rows = [(r.asked.group, *_cells(r)) for r in readings if r.asked.edit == index]
+        goal = (
+            f"{case.subject}: {case.sentiment}"
+            if case.kind == "sentiment"
+            else f"{case.prompt} -> {case.wanted}"
+        )
+        title = f"{goal}\n{words[index] or 'no instruction'}\n{'took' if took[index] else 'did not take'}"
+        tables.append(make_table(title, columns, rows))
+    return tables
+
+
+def _cells(reading: "Reading") -> tuple[str, str, str, str, str]:
+    prompt = reading.asked.prompt
+    shown = prompt if len(prompt) <= SHOWN else f"{prompt[: SHOWN - 1]}…"
+    chances = (f"{100 * p:.1f} %" for p in (reading.probability_before, reading.probability_after))
+    before, after = chances
+    return shown, reading.before, before, reading.after, after

@@ -1,0 +1,130 @@
+"""`instructedit evaluate`: how often edits take, carry over, and leave the rest alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from instructedit.cli.data_files import read_cases
+from instructedit.cli.keeping import check_folder
+from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch
+from instructedit.cli.report import Report
+from instructedit.types import Control, EditCase
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+EVALUATION_GROUP = Group("Evaluation", sort_key=0)
+
+
+@Parameter(name="*", group=EVALUATION_GROUP)
+@dataclass(frozen=True)
+class Asking:
+    """What is evaluated, and what is asked."""
+
+    data: Paths = ()
+    """Files of records, or a folder of them; looked for in $INSTRUCTEDIT_DATA as well."""
+
+    task: str = "auto"
+    """Layout of the records; see `instructedit ls tasks`."""
+
+    skip_bad: Switch = False
+    """Leave records out that cannot be read, and list them."""
+
+    editor: str = "default"
+    """Name or file of a trained editor."""
+
+    out: Path | None = None
+    """Folder for rows.parquet (one row a probe) and summary.json."""
+
+    force: Switch = False
+    """Replace the folder if it exists."""
+
+    instructed: Switch = False
+    """Ask with the edit's instruction left in front as well, the paper's way."""
+
+    generate: Switch = False
+    """Add greedy generations; takes several times as long."""
+
+    fluency: Switch = False
+    """Add the n-gram entropy of 100 generated tokens; takes longer still."""
+
+    leverage: Switch = False
+    """Edit every case under two instructions and measure the difference that they make."""
+
+    control: Control = "right"
+    """Instruction to edit with: the right one, another task's, none, or random words."""
+
+    split: Literal["train", "unseen"] = "unseen"
+    """Which wordings of the instructions are used: those of the training, or those kept unseen."""
+
+    batch: int = 16
+    """Edits asked together; changes the time and nothing else."""
+
+
+ASKING = Asking()
+
+
+def evaluate_editor(
+    *,
+    asking: Asking = ASKING,
+    model: ModelChoice = MODEL,
+    sample: Sample = SAMPLE,
+    common: Common = COMMON,
+) -> Report:
+    """Make each edit by itself, ask its probes before and after, and sum up with 95 % intervals."""
+    check_folder(asking.out, force=asking.force)
+    cases = read_cases(asking.data, asking.task, sample, skip_bad=asking.skip_bad)
+    if common.dry_run:
+        return _plan(cases)
+    rows, summary, tables = _measure(cases, asking, model, sample.seed)
+    if asking.out is not None:
+        _write(asking.out, rows, summary, force=asking.force)
+        tables.append(f"Rows and summary are in {asking.out}")
+    return Report(summary, tables)
+
+
+def _plan(cases: list[EditCase]) -> Report:
+    probes = sum(len(case.probes) for case in cases)
+    data = {"edits": len(cases), "probes": probes}
+    return Report(data, [f"Would make {len(cases)} edits and ask {probes} probes besides their prompts."])
+
+
+def _measure(
+    cases: list[EditCase], asking: Asking, model: ModelChoice, seed: int
+) -> tuple[list[dict[str, Any]], dict[str, Any], list["Table | str"]]:
+    """All rows, the summary (with the part ``leverage`` where it was asked for), and the tables to show."""
+    from instructedit.cli.loading import load_pair
+    from instructedit.evaluation import evaluate, format_leverage, format_summary, measure_leverage
+
+    backbone, editor = load_pair(model, asking.editor)
+    result = evaluate(
+        backbone,
+        editor,
+        cases,
+        split=asking.split,
+        control=asking.control,
+        instructed=asking.instructed,
+        generate=asking.generate,
+        fluency=asking.fluency,
+        batch=asking.batch,
+        seed=seed,
+    )
+    rows, summary = list(result.rows), {"tasks": result.summary}
+    tables: list[Table | str] = [format_summary(result.summary)]
+    if asking.leverage:
+        lever = measure_leverage(backbone, editor, cases, split=asking.split, batch=asking.batch, seed=seed)
+        rows += lever.rows
+        summary["leverage"] = lever.summary
+        tables.append(format_leverage(lever.summary))
+    return rows, summary, tables
+
+
+def _write(out: Path, rows: list[dict[str, Any]], summary: dict[str, Any], *, force: bool) -> None:
+    from instructedit.evaluation import write_rows
+    from instructedit.storage import new_folder, write_json
+
+    with new_folder(out, force=force) as place:
+        write_rows(place / "rows.parquet", rows)
+        write_json(place / "summary.json", summary)

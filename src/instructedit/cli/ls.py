@@ -1,0 +1,60 @@
+"""`instructedit ls`: the names that the other commands take."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from instructedit.cli.options import COMMON, Common
+from instructedit.cli.report import Report, make_table
+
+What = Literal["models", "editors", "tasks", "configs", "instructions"]
+Listing = tuple[tuple[str, ...], list[tuple[object, ...]]]
+
+
+def list_names(what: What, /, *, common: Common = COMMON) -> Report:
+    """List what there is.
+
+    Parameters
+    ----------
+    what
+        models, editors, tasks, configs (of a training) or instructions (how many wordings each task has).
+    """
+    columns, rows = LISTINGS[what]()
+    data = [dict(zip(columns, row, strict=True)) for row in rows]
+    return Report(data, [make_table(what.capitalize(), columns, rows)])
+
+
+def _models() -> Listing:
+    from instructedit.backbone.default_model import FOLDER_NAME, SOURCE_FILE, cache_folder
+
+    folder = cache_folder() / "models" / FOLDER_NAME
+    ready = (folder / SOURCE_FILE).is_file()
+    note = str(folder) if ready else "fetched by `instructedit model`"
+    anything = ("…", False, "any causal language model: a hub id, a folder, or a .gguf file")
+    return ("model", "here", "note"), [("default", ready, note), anything]
+
+
+def _tasks() -> Listing:
+    from instructedit.data.layouts import load_layouts
+
+    rows = sorted((x.task, x.name, x.title, x.kind, ", ".join(x.required)) for x in load_layouts())
+    return ("task", "layout", "title", "kind", "needs"), list(rows)
+
+
+def _instructions() -> Listing:
+    from instructedit.data.layouts import named_layouts
+    from instructedit.instructions import count_instructions, list_tasks
+    from instructedit.instructions.banks import find_bank
+
+    rows = []
+    for task in list_tasks():
+        bank = find_bank(task, named_layouts(task)[0].kind)
+        counts = (count_instructions(task, "train"), count_instructions(task, "unseen"))
+        rows.append((task, bank.kind, *counts, bank.wordings["train"][0]))
+    return ("task", "kind", "wordings", "kept unseen", "example"), rows
+
+
+LISTINGS: dict[What, Callable[[], Listing]] = {
+    "models": _models,
+    "tasks": _tasks,
+    "instructions": _instructions,
+}

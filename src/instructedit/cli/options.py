@@ -1,0 +1,73 @@
+"""The options that commands share, as frozen dataclasses that cyclopts spreads over the command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+Dtype = Literal["float32", "bfloat16", "float16", "auto"]
+Switch = Annotated[bool, Parameter(negative="")]
+Texts = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
+Paths = Annotated[tuple[Path, ...], Parameter(negative="", consume_multiple=True)]
+
+MODEL_GROUP = Group("Model", sort_key=2)
+COMMON_GROUP = Group("Common", sort_key=3)
+
+
+@Parameter(name="*", group=COMMON_GROUP)
+@dataclass(frozen=True)
+class Common:
+    """How a command runs, whatever it does."""
+
+    config: Path | None = None
+    """YAML file with values for this command's options; the command line wins."""
+
+    json: Switch = False
+    """Print one JSON document on stdout and nothing else there."""
+
+    dry_run: Switch = False
+    """Check the input, say what would be done, and stop before any model is loaded."""
+
+    debug: Switch = False
+    """Show the traceback of an error."""
+
+
+@Parameter(name="*", group=COMMON_GROUP)
+@dataclass(frozen=True)
+class Sample:
+    """Which records are taken, and the seed of everything drawn at random."""
+
+    limit: int | None = None
+    """Take this many records at the most."""
+
+    seed: int = 0
+    """Seed of everything that is drawn at random."""
+
+
+@Parameter(name="*", group=MODEL_GROUP)
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model is edited, where, and how it is held."""
+
+    model: str = "default"
+    """Name, hub id, folder or GGUF file of a causal language model."""
+
+    sites: str | None = None
+    """Which linear layers are edited: patterns such as *.27.mlp.down_proj, or filters such as
+    blocks=20-25,names=down_proj; left out, the MLP layers of the last blocks."""
+
+    blocks: int = 3
+    """How many of the last blocks are edited when --sites does not say."""
+
+    start: str = "auto"
+    """Token in front of every text: auto measures what the model wants, none puts nothing."""
+
+    device: str = "cpu"
+    """Where the model runs: cpu, cuda, cuda:1, mps or auto."""
+
+    dtype: Dtype = "float32"
+    """Precision of the model's weights."""
+
+
+COMMON, SAMPLE, MODEL = Common(), Sample(), ModelChoice()

@@ -1,0 +1,153 @@
+"""What the model answers before and after an edit, and how likely the wanted answer is."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from instructedit.types import EditCase
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from instructedit.backbone import Backbone
+    from instructedit.delta import LowRankDelta
+
+NEW_TOKENS = 8  # of an answer that is shown
+PROBES = 3  # of each sort that are shown
+GOOD = ("I like it very much.", "It is wonderful.", "It is one of the best things there are.")
+BAD = ("I do not like it at all.", "It is terrible.", "It is one of the worst things there are.")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question: its edit, what it tests, the prompt, what the model reads, and the answer looked for."""
+
+    edit: int
+    group: str
+    prompt: str
+    reads: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A question with the greedy answer and the target's probability, before and after.
+
+    For an edit of sentiment the probability is the share of pairs (wanted reply, unwanted reply) in
+    which the wanted one is the likelier. `exact`: the target is the greedy answer after the edit.
+    """
+
+    asked: Asked
+    before: str
+    after: str
+    probability_before: float
+    probability_after: float
+    exact: bool
+
+    def as_record(self) -> dict[str, Any]:
+        """The reading as one flat JSON object."""
+        record = asdict(self)
+        return record.pop("asked") | record
+
+
+def list_questions(
+    cases: Sequence[EditCase], instructions: Sequence[str], *, brief: bool = False
+) -> list[Asked]:
+    """The questions that show an edit: bare, with its instruction, reworded, and its neighbours.
+
+    Wordings are the case's own, else made by templates. `brief` asks the bare prompt only.
+    """
+    from instructedit.data import make_rephrases
+    from instructedit.instructions import render
+
+    asked = []
+    for index, (case, words) in enumerate(zip(cases, instructions, strict=True)):
+        target = case.wanted
+        asked.append(Asked(index, "prompt", case.prompt, case.prompt, target))
+        if brief:
+            continue
+        if words:
+            asked.append(
+                Asked(index, "instructed", case.prompt, render(words, case.prompt, case.task), target)
+            )
+        wordings = [probe.prompt for probe in case.group("rephrase")] or list(make_rephrases(case, 0, PROBES))
+        asked += [Asked(index, "rephrase", text, text, target) for text in wordings[:PROBES]]
+        for probe in case.group("locality")[:PROBES]:
+            asked.append(Asked(index, "neighbour", probe.prompt, probe.prompt, target))
+    return asked
+
+
+def take_readings(
+    backbone: "Backbone", delta: "LowRankDelta", cases: Sequence[EditCase], questions: Sequence[Asked]
+) -> list[Reading]:
+    """Ask every question before and after; `delta` holds one update a case, or one for all."""
+    from instructedit.evaluation.generation import generate_greedy
+
+    rows = [question.edit if len(delta) > 1 else 0 for question in questions]
+    reads = [question.reads for question in questions]
+    before = generate_greedy(backbone, reads, max_new_tokens=NEW_TOKENS)
+    after = generate_greedy(backbone, reads, delta=delta, edits=rows, max_new_tokens=NEW_TOKENS)
+    scores = _score(backbone, delta, [cases[question.edit] for question in questions], questions, rows)
+    return [Reading(*parts, *score) for *parts, score in zip(questions, before, after, scores, strict=True)]
+
+
+def edit_took(case: EditCase, reading: Reading) -> bool:
+    """Whether an edit did what it should on its bare prompt.
+
+    insert, change: the target is the greedy answer. erase: the answer given no longer begins with the old
+    one. sentiment: the wanted replies are likelier than the unwanted ones.
+    """
+    from instructedit.metrics import generation_matches
+
+    if case.kind == "sentiment":
+        return reading.probability_after > 0.5
+    if case.kind == "erase":
+        return reading.exact or not generation_matches(reading.after, (case.target_new,))
+    return reading.exact
+
+
+def _score(
+    backbone: "Backbone",
+    delta: "LowRankDelta",
+    cases: Sequence[EditCase],
+    questions: Sequence[Asked],
+    rows: Sequence[int],
+) -> list[tuple[float, float, bool]]:
+    """Before, after and exactness of every question (`cases[i]` is the case of question i), in one pass."""
+    from instructedit.evaluation.scoring import score_texts
+
+    sides = [_replies(case) for case in cases]
+    counts = [len(good) + len(bad) for good, bad in sides]
+    asked = [
+        (question.reads, reply, row)
+        for question, row, (good, bad) in zip(questions, rows, sides, strict=True)
+        for reply in (*good, *bad)
+    ]
+    texts = [backbone.text(reads, reply) for reads, reply, _ in asked]
+    scores = score_texts(backbone, delta, texts, [row for *_, row in asked])
+    lengths = scores["base_log_prob"].new_tensor([len(text.targets) for text in texts])
+    split = [scores[name].split(counts) for name in ("base_log_prob", "edited_log_prob", "edited_exact")]
+    each = zip(cases, sides, *split, lengths.split(counts), strict=True)
+    return [
+        _compare(len(good), base, edited)
+        if case.kind == "sentiment"
+        else (float((base * length).exp()), float((edited * length).exp()), bool(exact == 1))
+        for case, (good, _), base, edited, exact, length in each
+    ]
+
+
+def _replies(case: EditCase) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is scored after a prompt: the wanted answer, or wanted and unwanted replies about a topic."""
+    if case.kind != "sentiment":
+        return (case.wanted,), ()
+    good, bad = (GOOD, BAD) if case.sentiment == "positive" else (BAD, GOOD)
+    own = [tuple(text.strip() for text in replies[:PROBES]) for replies in (case.good, case.bad)]
+    return own[0] or good, own[1] or bad
+
+
+def _compare(good: int, base: "Tensor", edited: "Tensor") -> tuple[float, float, bool]:
+    """The win rate of the first `good` replies over the others, before and after."""
+    from instructedit.metrics import win_rate
+
+    before, after = (float(win_rate(column[:good], column[good:])) for column in (base, edited))
+    return before, after, after > 0.5

@@ -1,0 +1,56 @@
+"""What a command hands back: data for a machine, pictures for a person, and the error to end with."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from instructedit.errors import InstructEditError
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of one command.
+
+    `data` is what ``--json`` prints; `shown` is what a person sees; `failure` is raised after either
+    was printed, for work that was done and did not succeed.
+    """
+
+    data: Any
+    shown: Sequence[RenderableType] = field(default=())
+    failure: InstructEditError | None = None
+
+
+def print_report(report: Report, *, as_json: bool) -> None:
+    """Print a report on stdout, as one JSON document or for a person."""
+    if as_json:
+        print(json.dumps(report.data, ensure_ascii=False, indent=1))
+        return
+    console = Console(highlight=False)
+    for item in report.shown:
+        console.print(item)
+
+
+def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table of plain values: numbers to the right, everything else to the left, nothing read as markup."""
+    rows = [tuple(row) for row in rows]
+    table = Table(title=title or None, title_justify="left")
+    for index, column in enumerate(columns):
+        numeric = any(isinstance(row[index], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(Text(show_value(value)) for value in row))
+    return table
+
+
+def show_value(value: object) -> str:
+    """A value as a person reads it: four digits of a float, yes and no, a dash for nothing."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

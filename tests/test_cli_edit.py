@@ -1,0 +1,214 @@
+"""`instructedit edit` on tiny models: what it asks, shows, writes, and how it fails."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli_run import PatientEditor, Run, make_run
+from instructedit.cli.options import ModelChoice
+from tiny_models import tiny_folder
+
+PROMPT, TARGET = "The capital of France is", "Rome"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def use_editor(monkeypatch: pytest.MonkeyPatch):
+    """Choose the editor that commands find."""
+
+    def use(editor: object) -> None:
+        def load_pair(choice: ModelChoice, _name: str) -> tuple:
+            from instructedit.cli.loading import load_model
+
+            return load_model(choice), editor
+
+        monkeypatch.setattr("instructedit.cli.loading.load_pair", load_pair)
+
+    return use
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], use_editor) -> Run:
+    use_editor(PatientEditor())
+    return make_run(capsys)
+
+
+def edit(cli: Run, folder: Path, *arguments: object):
+    return cli("edit", *arguments, "--model", folder, "--start", "none")
+
+
+def test_an_edit_takes_is_shown_and_kept(cli: Run, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lora"
+    arguments = (
+        PROMPT,
+        TARGET,
+        "--neighbour",
+        "The capital of Spain is",
+        "--rephrase",
+        "France has the capital",
+    )
+    code, text, _ = edit(cli, folder, *arguments, "--out", out)
+    assert code == 0
+    assert TARGET in text
+    assert all(word in text for word in ("prompt", "instructed", "rephrase", "neighbour"))
+    assert {"adapter_config.json", "adapter_model.safetensors", "instructedit.json"} <= {
+        p.name for p in out.iterdir()
+    }
+    kept = json.loads((out / "instructedit.json").read_text())["edits"]
+    assert (kept[0]["prompt"], kept[0]["target_new"]) == (PROMPT, TARGET)
+    assert kept[0]["instruction"]
+
+
+def test_json_holds_every_reading(cli: Run, folder: Path) -> None:
+    code, text, _ = edit(cli, folder, PROMPT, TARGET, "--json", "--instruction", "Set this fact.")
+    assert code == 0
+    result = json.loads(text)
+    assert result["took"]
+    assert result["folders"] == []
+    assert result["edits"][0]["instruction"] == "Set this fact."
+    bare = result["edits"][0]["readings"][0]
+    assert bare["group"] == "prompt"
+    assert bare["after"].startswith(TARGET)
+    assert bare["probability_before"] < 0.5 < bare["probability_after"]
+    asked = {reading["group"]: reading["reads"] for reading in result["edits"][0]["readings"]}
+    assert "Set this fact." in asked["instructed"]
+    assert asked["rephrase"] != PROMPT
+
+
+def test_an_edit_that_does_not_take_is_exit_code_8_and_still_kept(
+    cli: Run, use_editor, folder: Path, tmp_path: Path
+) -> None:
+    use_editor(PatientEditor(steps=0))
+    out = tmp_path / "lora"
+    code, text, err = edit(cli, folder, PROMPT, TARGET, "--out", out, "--json")
+    assert code == 8
+    assert PROMPT in err
+    assert json.loads(text)["took"] is False
+    assert (out / "adapter_model.safetensors").is_file()
+
+
+def write_edits(path: Path, count: int = 2) -> Path:
+    names = ["France", "Italy", "Spain", "England", "Rome", "Paris", "Madrid"][:count]
+    records = [{"prompt": f"The writer of {name} is", "target_new": "London"} for name in names]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_a_file_in_single_mode_keeps_one_folder_an_edit(cli: Run, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "many"
+    edits = write_edits(tmp_path / "edits.jsonl")
+    code, text, _ = edit(cli, folder, "--file", edits, "--mode", "single", "--out", out, "--json")
+    assert code == 0
+    assert json.loads(text)["folders"] == [str(out / "0001"), str(out / "0002")]
+    assert all((out / name / "adapter_config.json").is_file() for name in ("0001", "0002"))
+
+
+def test_a_file_in_batch_mode_is_one_folder_with_all_edits(cli: Run, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "many"
+    edits = write_edits(tmp_path / "edits.jsonl", 7)
+    code, text, _ = edit(cli, folder, "--file", edits, "--out", out, "--limit", 6)
+    assert code in (0, 8)
+    assert "of 6 edits took" in text
+    assert len(json.loads((out / "instructedit.json").read_text())["edits"]) == 6
+
+
+def test_edits_that_failed_are_listed(cli: Run, use_editor, folder: Path, tmp_path: Path) -> None:
+    use_editor(PatientEditor(steps=0))
+    code, _, err = edit(cli, folder, "--file", write_edits(tmp_path / "edits.jsonl"))
+    assert code == 8
+    assert "2 of 2 edits did not take" in err
+    assert "The writer of Italy is" in err
+
+
+@pytest.mark.parametrize("sentiment", ["positive", "negative"])
+def test_an_edit_of_sentiment_needs_no_target(cli: Run, folder: Path, sentiment: str) -> None:
+    arguments = ("--kind", "sentiment", "--subject", "Rome", "--sentiment", sentiment)
+    code, text, _ = edit(cli, folder, *arguments, "--json")
+    result = json.loads(text)["edits"][0]
+    assert code in (0, 8)
+    assert result["took"] == (code == 0) == (result["readings"][0]["probability_after"] > 0.5)
+    assert 0 <= result["readings"][0]["probability_before"] <= 1
+
+
+def test_erase_wants_the_old_answer_gone(cli: Run, folder: Path) -> None:
+    code, text, _ = edit(cli, folder, PROMPT, "Paris", "--kind", "erase", "--json")
+    assert code == 0
+    bare = json.loads(text)["edits"][0]["readings"][0]
+    assert bare["target"] == "unknown"
+    assert bare["after"].startswith("unknown")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 3, "no prompt"),
+        ((PROMPT,), 3, "no target"),
+        ((PROMPT, ""), 3, "target"),
+        ((PROMPT, " \t"), 3, "target"),
+        ((" ", TARGET), 3, "prompt"),
+        ((PROMPT, TARGET, "--kind", "sentiment"), 3, "--subject"),
+        ((PROMPT, TARGET, "--file", "x.jsonl"), 3, "both"),
+        (("--file", "x.jsonl"), 3, "x.jsonl"),
+        ((PROMPT, TARGET, "--task", "counterfacts"), 7, "Did you mean 'counterfact'?"),
+        (("word " * 400, TARGET), 3, "context"),
+        ((PROMPT, TARGET, "--model", "./nowhere"), 4, "nowhere"),
+        ((PROMPT, TARGET, "--sites", "nonsense"), 4, "nonsense"),
+    ],
+)
+def test_bad_input_is_one_clear_error(
+    cli: Run, folder: Path, tmp_path: Path, arguments: tuple, code: int, said: str
+) -> None:
+    out = tmp_path / "lora"
+    model = () if "--model" in arguments else ("--model", folder)
+    result = cli("edit", *arguments, *model, "--start", "none", "--out", out)
+    assert result.code == code
+    assert said in result.err
+    assert len(result.err.strip().splitlines()) == 1
+    assert result.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"prompt": "a"', '"text"', '{"prompt": "a"}', '{"prompt": "a", "target_new": ""}', "\xff\xfe"],
+)
+def test_wrong_json_names_file_and_place(cli: Run, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "edits.jsonl"
+    path.write_bytes(content.encode("latin-1"))
+    result = cli("edit", "--file", path)
+    assert result.code == 3
+    assert "edits.jsonl" in result.err
+
+
+def test_an_unreadable_file_is_an_error(cli: Run, tmp_path: Path) -> None:
+    assert cli("edit", "--file", tmp_path).code == 3
+
+
+def test_a_folder_that_exists_is_left_alone(cli: Run, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lora"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    code, _, err = edit(cli, folder, PROMPT, TARGET, "--out", out)
+    assert code == 6
+    assert "--force" in err
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+    assert edit(cli, folder, PROMPT, TARGET, "--out", out, "--force").code == 0
+    assert not (out / "mine.txt").exists()
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    cli: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("instructedit.storage.os.fsync", full)
+    code, _, err = edit(cli, folder, PROMPT, TARGET, "--out", tmp_path / "lora")
+    assert code == 6
+    assert "No space left on device" in err
+    assert list(tmp_path.iterdir()) == []
