@@ -8,13 +8,13 @@ from torch import Tensor
 
 from instructedit.errors import ModelError
 
-SAMPLES = 1024  # values a tensor: 135M parameters take a fraction of a second, and any training touches some
+SAMPLES = 16384  # values a tensor: a model of 135M parameters takes about 0.1 s
 
 
 def weights_checksum(model: Any) -> str:
     """The SHA-256 of the architecture's type and, by sorted name, each parameter's shape and sampled values.
 
-    Up to `SAMPLES` values, evenly spread over the flattened tensor and rounded to bfloat16, stand for
+    About `SAMPLES` values, evenly spread over the flattened tensor and rounded to bfloat16, stand for
     it. So the same weights give the same checksum from a GGUF file, a folder or the hub, on any
     device, in float32 or bfloat16 (in float16 when they are stored so), tied head or not listed.
     What is in the config only (rotary base, norm epsilon) and buffers do not count.
@@ -35,5 +35,5 @@ def weights_checksum(model: Any) -> str:
 def _sample(tensor: Tensor) -> Tensor:
     """Evenly spread values of a tensor: bfloat16 bits in int16, or the integers of a quantised weight."""
     flat = tensor.reshape(-1)
-    values = flat[:: max(1, flat.numel() // SAMPLES)].cpu()
+    values = flat[:: (flat.numel() // SAMPLES) | 1].cpu()  # odd: not in step with the columns
     return values.to(torch.bfloat16).view(torch.int16) if values.is_floating_point() else values.contiguous()

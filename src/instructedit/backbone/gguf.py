@@ -1,5 +1,6 @@
 """Reading a GGUF file: its quantised weights become ordinary ones."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,16 @@ from instructedit.backbone.quiet import quiet
 from instructedit.errors import ModelError
 
 MAGIC = b"GGUF"
-LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    struct.error,
+)
 
 
 def read_gguf(path: Path, dtype: Any) -> tuple[Any, Any]:

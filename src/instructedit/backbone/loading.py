@@ -40,12 +40,13 @@ def load_backbone(
     """
     source = resolve(model)
     raw, tokenizer = read_model(source, dtype=dtype, device=device, device_map=device_map)
+    checksum = weights_checksum(raw)
     drop_padding_warning()
     _check_causal(raw, model)
     chosen = find_sites(raw, sites, blocks)
     known = recorded_start(source) if isinstance(source, Path) else None
     opening = find_start_token(raw, tokenizer, known if known and start == "auto" else start)
-    return Backbone(raw, tokenizer, chosen, opening.ids, model, weights_checksum(raw))
+    return Backbone(raw, tokenizer, chosen, opening.ids, model, checksum)
 
 
 def resolve(model: str) -> Path | str:
@@ -56,7 +57,7 @@ def resolve(model: str) -> Path | str:
     if model == DEFAULT:
         return model_folder()
     path = Path(model).expanduser()
-    if path.exists():
+    if model and path.exists():
         return path
     if model.startswith((".", "/", "~")) or model.endswith(".gguf") or not _HUB_ID.fullmatch(model):
         raise ModelError(

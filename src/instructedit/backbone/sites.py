@@ -68,11 +68,12 @@ def find_sites(model: Any, spec: str | None = None, blocks: int = 3) -> tuple[Si
     Errors: `ModelError` when nothing matches, saying what there is, or when the MLP is a mixture of experts.
     """
     root, members = find_blocks(model)
-    if not 1 <= blocks <= len(members):
+    if not spec and not 1 <= blocks <= len(members):
         raise ModelError(
-            f"cannot edit the last {blocks} blocks of a model that has {len(members)}. Expected 1 to that."
+            f"cannot edit the last {blocks} blocks of a model that has {len(members)}. "
+            f"Expected 1 to {len(members)}."
         )
-    last = range(len(members) - blocks, len(members))
+    last = range(max(0, len(members) - blocks), len(members))
     chosen = _by_spec(root, members, spec, last, model) if spec else _mlp_of(root, members, last, model)
     return tuple(_site(name, module, root) for name, module in chosen)
 
