@@ -38,7 +38,7 @@ def find_first(record: Record, paths: Sequence[str]) -> tuple[str, Any]:
 
 def flat_length(value: Any) -> int:
     """How many texts a value holds, blank ones not counted."""
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return sum(flat_length(item) for item in value)
     return 0 if isinstance(value, str) and not value.strip() else 1
 
@@ -71,7 +71,7 @@ def _flatten(value: Any, field: str) -> Iterator[str]:
         yield value.strip()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield str(value)
-    elif isinstance(value, list):
+    elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _flatten(item, field)
     else:

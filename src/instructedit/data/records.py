@@ -1,23 +1,13 @@
 """One record and a layout become edits."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any, get_args
 
-from instructedit.data.fields import (
-    Record,
-    as_question,
-    bad_field,
-    find,
-    find_first,
-    read_answers,
-    read_text,
-    read_texts,
-    strip_number,
-)
-from instructedit.data.layouts import FieldMap, Layout, ProbeMap
-from instructedit.types import EditCase, Kind, Probe, ProbeGroup, Scope, Sentiment
+from instructedit.data.fields import Record, bad_field, find, find_first, read_answers, read_text
+from instructedit.data.layouts import FieldMap, Layout
+from instructedit.data.probes import read_probes
+from instructedit.types import EditCase, Kind, Scope, Sentiment
 
 CHOICES = {"kind": get_args(Kind), "scope": get_args(Scope), "sentiment": get_args(Sentiment)}
 
@@ -52,13 +42,12 @@ def build_cases(
 def case_to_record(case: EditCase) -> Record:
     """A record, ready for JSON, that `case_from_request` reads back as the same edit."""
     record = asdict(case)
-    record["probes"] = [asdict(probe) for probe in case.probes]
     return {key: value for key, value in record.items() if value not in ("", None, ()) or key == "probes"}
 
 
 def _read_fields(record: Record, layout: Layout) -> dict[str, Any]:
     subject = _read_field(record, layout, "subject", "")
-    fields = {key: _read_field(record, layout, key, subject) for key in layout.fields}
+    fields: dict[str, Any] = {key: _read_field(record, layout, key, subject) for key in layout.fields}
     for key in ("positive", "negative"):
         if key in fields:
             path = _first_path(layout, key)
@@ -106,74 +95,5 @@ def _with_sentiment(case: EditCase, layout: Layout, both: bool, seed: int) -> li
 
 
 def _with_probes(case: EditCase, record: Record, layout: Layout) -> EditCase:
-    probes = [probe for probe_map in layout.probes for probe in _read_probes(case, record, probe_map)]
+    probes = [probe for probe_map in layout.probes for probe in read_probes(case, record, probe_map)]
     return replace(case, probes=tuple(probes))
-
-
-def _read_probes(case: EditCase, record: Record, probe_map: ProbeMap) -> list[Probe]:
-    if probe_map.nested:
-        return list(_nested_probes(record, probe_map))
-    if probe_map.listed:
-        return list(_listed_probes(record, probe_map.listed))
-    prompts = [text.replace("{subject}", case.subject) for text in probe_map.text]
-    for path in probe_map.prompts:
-        prompts += [_tidy(text, probe_map) for text in read_texts(find(record, path), path)]
-    answers = (case.wanted,) if case.wanted else ()
-    if probe_map.answers:
-        answers = read_answers(find(record, probe_map.answers), probe_map.answers)
-        prompts = prompts if answers else []
-    prompts = [prompt for prompt in prompts if prompt][: probe_map.take]
-    return [Probe(probe_map.group, prompt, answers, probe_map.name) for prompt in prompts]
-
-
-def _tidy(prompt: str, probe_map: ProbeMap) -> str:
-    if probe_map.unnumber:
-        prompt = strip_number(prompt)
-    if probe_map.question:
-        return as_question(prompt, probe_map.strip_prefix)
-    return prompt.removeprefix(probe_map.strip_prefix).strip()
-
-
-def _nested_probes(record: Record, probe_map: ProbeMap) -> Iterator[Probe]:
-    """KnowEdit's ``{name: [{prompt, ground_truth}]}`` and EasyEdit's ``{name: {prompt, ground_truth}}``."""
-    groups = find(record, probe_map.nested) or {}
-    if not isinstance(groups, dict):
-        raise bad_field(probe_map.nested, groups, "an object of named probe groups")
-    for name, entries in groups.items():
-        if name in probe_map.without or (probe_map.only and name not in probe_map.only):
-            continue
-        field = f"{probe_map.nested}.{name}"
-        for entry in entries if isinstance(entries, list) else [entries]:
-            for prompt, answers in _read_entry(entry, field):
-                yield Probe(probe_map.group, prompt, answers, name)
-
-
-def _read_entry(entry: Any, field: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Prompts and answers of one entry; entries without a prompt's text or an answer are left out."""
-    if not isinstance(entry, dict) or "prompt" not in entry:
-        raise bad_field(field, entry, "an object with prompt and ground_truth")
-    truth = entry.get("ground_truth")
-    if isinstance(entry["prompt"], list):
-        prompts = read_texts(entry["prompt"], f"{field}.prompt")
-        truths = truth if isinstance(truth, list) else [truth] * len(prompts)
-        if len(truths) != len(prompts):
-            raise bad_field(f"{field}.ground_truth", truth, f"one answer for each of {len(prompts)} prompts")
-    else:
-        prompts, truths = [read_text(entry["prompt"], f"{field}.prompt")], [truth]
-    for prompt, answer in zip(prompts, truths, strict=True):
-        answers = read_answers(answer, f"{field}.ground_truth")
-        if prompt and answers:
-            yield prompt, answers
-
-
-def _listed_probes(record: Record, field: str) -> Iterator[Probe]:
-    for entry in record[field]:
-        group = entry.get("group") if isinstance(entry, dict) else None
-        if group not in get_args(ProbeGroup):
-            raise bad_field(
-                field, entry, f"objects with prompt, answers and group ({', '.join(get_args(ProbeGroup))})"
-            )
-        answers = read_answers(entry.get("answers"), f"{field}.answers")
-        yield Probe(
-            group, read_text(entry.get("prompt"), f"{field}.prompt"), answers, str(entry.get("name", ""))
-        )

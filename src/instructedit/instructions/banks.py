@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -39,7 +39,8 @@ def load_banks() -> tuple[Bank, ...]:
 @cache
 def load_scopes() -> dict[Scope, Wordings]:
     """The wordings of ``wide`` and ``narrow``."""
-    return {scope: _parse_wordings(source) for scope, source in _read_yaml("scope.yaml").items()}
+    source = _read_yaml("scope.yaml")
+    return {scope: _parse_wordings(source[scope]) for scope in get_args(Scope)}
 
 
 @cache

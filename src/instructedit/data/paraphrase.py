@@ -1,0 +1,120 @@
+"""Other wordings of a prompt, made by templates, for records that come without paraphrases."""
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import yaml
+
+from instructedit.types import EditCase
+
+ROLE = r"(?P<role>[a-z][a-z' -]{1,40}?)"
+SMALL_FIRST = ("The", "In", "A", "An", "On", "By", "As", "After", "What", "Which", "Who", "Where", "When")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Prompts that ask for the same answer: those recognised, and those also written."""
+
+    patterns: tuple[re.Pattern[str], ...]
+    forms: tuple[str, ...]
+    roles: frozenset[str]
+
+    def forms_of(self, template: str) -> tuple[str, ...]:
+        """The forms with the role of `template` filled in, or nothing where it is not of this family."""
+        for pattern in self.patterns:
+            match = pattern.fullmatch(template)
+            role = match.groupdict().get("role", "") if match else ""
+            if match and (not self.roles or role in self.roles):
+                return tuple(form.replace("{r}", role) for form in self.forms)
+        return ()
+
+
+@dataclass(frozen=True)
+class Phrasebook:
+    """Everything in `paraphrases.yaml`."""
+
+    families: tuple[Family, ...]
+    question_frames: tuple[str, ...]
+    statement_frames: tuple[str, ...]
+    contexts: tuple[str, ...]
+
+
+def make_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
+    """Up to `n` different prompts, none the edit's own, that ask for the same answer.
+
+    Forms of the relation come first, then by turns prompts with a sentence of unrelated context in front and
+    prompts in a frame ("Question: ... Answer:"). The words depend on edit and `seed` only, and fewer than `n`
+    are the first of more. Of an erasure a question stays a question and a statement a statement, because the
+    wanted answer differs between the two.
+    """
+    rng = random.Random(f"{seed}|{case.subject}|{case.prompt}")
+    found: dict[str, None] = {}
+    for prompt in _candidates(case, rng):
+        if len(found) >= n:
+            break
+        if prompt != case.prompt and (case.kind != "erase" or prompt.endswith("?") == case.is_question):
+            found[prompt] = None
+    return tuple(found)
+
+
+def relation_forms(case: EditCase) -> tuple[str, ...]:
+    """The other forms of the prompt's relation; empty where no family of templates knows it."""
+    if not case.subject or case.subject not in case.prompt:
+        return ()
+    template = case.prompt.strip().replace(case.subject, "{s}")
+    found = (family.forms_of(template) for family in load_phrasebook().families)
+    forms = next((forms for forms in found if forms), ())
+    return tuple(form.replace("{s}", case.subject) for form in forms if form != template)
+
+
+def _candidates(case: EditCase, rng: random.Random) -> Iterator[str]:
+    book = load_phrasebook()
+    forms = list(relation_forms(case))
+    rng.shuffle(forms)
+    half = (len(forms) + 1) // 2
+    yield from forms[:half]
+    bases = [case.prompt.strip(), *forms]
+    contexts, frames = list(book.contexts), list(range(len(book.contexts)))
+    rng.shuffle(contexts)
+    rng.shuffle(frames)
+    for context, number in zip(contexts, frames, strict=True):
+        yield f"{context} {rng.choice(bases)}"
+        yield _framed(rng.choice(bases), number, book)
+        yield from forms[half : half + 1]
+        half += 1
+
+
+def _framed(prompt: str, number: int, book: Phrasebook) -> str:
+    if prompt.endswith("?"):
+        return book.question_frames[number % len(book.question_frames)].replace("{q}", prompt)
+    first, _, rest = prompt.partition(" ")
+    small = f"{first.lower()} {rest}" if first in SMALL_FIRST else prompt
+    return book.statement_frames[number % len(book.statement_frames)].replace("{p}", small)
+
+
+@cache
+def load_phrasebook() -> Phrasebook:
+    """The families, frames and contexts of the package."""
+    source = yaml.safe_load(files("instructedit.data").joinpath("paraphrases.yaml").read_text("utf-8"))
+    families = tuple(
+        Family(
+            tuple(_as_pattern(form) for form in [*entry["forms"], *entry.get("also", ())]),
+            tuple(entry["forms"]),
+            frozenset(entry.get("roles", ())),
+        )
+        for entry in source["families"]
+    )
+    return Phrasebook(
+        families,
+        tuple(source["question_frames"]),
+        tuple(source["statement_frames"]),
+        tuple(source["contexts"]),
+    )
+
+
+def _as_pattern(form: str) -> re.Pattern[str]:
+    return re.compile(re.escape(form).replace(re.escape("{r}"), ROLE, 1))

@@ -1,0 +1,98 @@
+"""The probes of one record: every form in which the published layouts write them."""
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from instructedit.data.fields import (
+    Record,
+    as_question,
+    bad_field,
+    find,
+    read_answers,
+    read_text,
+    read_texts,
+    strip_number,
+)
+from instructedit.data.layouts import ProbeMap
+from instructedit.types import EditCase, Probe, ProbeGroup
+
+
+def read_probes(case: EditCase, record: Record, probe_map: ProbeMap) -> list[Probe]:
+    """The probes that one probe map finds in a record of an edit; DataError names the field.
+
+    Probes without a prompt's text are left out, and so are those whose answers the record should name and
+    does not.
+    """
+    if probe_map.nested:
+        return list(_nested_probes(record, probe_map))
+    if probe_map.listed:
+        return list(_listed_probes(record, probe_map.listed))
+    prompts = [text.replace("{subject}", case.subject) for text in probe_map.text]
+    for path in probe_map.prompts:
+        prompts += [_tidy(text, probe_map) for text in read_texts(find(record, path), path)]
+    answers = (case.wanted,) if case.wanted else ()
+    if probe_map.answers:
+        answers = read_answers(find(record, probe_map.answers), probe_map.answers)
+        prompts = prompts if answers else []
+    prompts = [prompt for prompt in prompts if prompt][: probe_map.take]
+    return [Probe(probe_map.group, prompt, answers, probe_map.name) for prompt in prompts]
+
+
+def _tidy(prompt: str, probe_map: ProbeMap) -> str:
+    if probe_map.unnumber:
+        prompt = strip_number(prompt)
+    if probe_map.question:
+        return as_question(prompt, probe_map.strip_prefix)
+    return prompt.removeprefix(probe_map.strip_prefix).strip()
+
+
+def _nested_probes(record: Record, probe_map: ProbeMap) -> Iterator[Probe]:
+    """KnowEdit's ``{name: [{prompt, ground_truth}]}`` and EasyEdit's ``{name: {prompt, ground_truth}}``."""
+    groups = find(record, probe_map.nested) or {}
+    if not isinstance(groups, dict):
+        raise bad_field(probe_map.nested, groups, "an object of named probe groups")
+    for name, entries in groups.items():
+        if name in probe_map.without or (probe_map.only and name not in probe_map.only):
+            continue
+        field = f"{probe_map.nested}.{name}"
+        for entry in entries if isinstance(entries, list) else [entries]:
+            for prompt, answers in _read_entry(entry, field):
+                yield Probe(probe_map.group, prompt, answers, name)
+
+
+def _read_entry(entry: Any, field: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Prompts and answers of one entry; entries without a prompt's text or an answer are left out."""
+    if not isinstance(entry, dict) or "prompt" not in entry:
+        raise bad_field(field, entry, "an object with prompt and ground_truth")
+    truth = entry.get("ground_truth")
+    if isinstance(entry["prompt"], list):
+        prompts = read_texts(entry["prompt"], f"{field}.prompt")
+        truths = truth if isinstance(truth, list) else [truth] * len(prompts)
+        if len(truths) != len(prompts):
+            raise bad_field(f"{field}.ground_truth", truth, f"one answer for each of {len(prompts)} prompts")
+    else:
+        prompts, truths = [read_text(entry["prompt"], f"{field}.prompt")], [truth]
+    for prompt, answer in zip(prompts, truths, strict=True):
+        answers = read_answers(answer, f"{field}.ground_truth")
+        if prompt and answers:
+            yield prompt, answers
+
+
+def _listed_probes(record: Record, field: str) -> Iterator[Probe]:
+    for entry in read_objects(record[field], field):
+        group = next((group for group in get_args(ProbeGroup) if group == entry.get("group")), None)
+        if group is None:
+            raise bad_field(f"{field}.group", entry.get("group"), " or ".join(get_args(ProbeGroup)))
+        answers = read_answers(entry.get("answers"), f"{field}.answers")
+        name = read_text(entry.get("name"), f"{field}.name")
+        yield Probe(group, read_text(entry.get("prompt"), f"{field}.prompt"), answers, name)
+
+
+def read_objects(value: Any, field: str) -> list[Record]:
+    """A list of JSON objects as it stands, or DataError."""
+    if not isinstance(value, (list, tuple)):
+        raise bad_field(field, value, "a list of objects")
+    for entry in value:
+        if not isinstance(entry, dict):
+            raise bad_field(field, entry, "an object")
+    return list(value)
