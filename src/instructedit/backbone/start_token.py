@@ -83,7 +83,8 @@ def _candidates(tokenizer: Any) -> dict[str, tuple[int, ...]]:
     """Nothing, and each of the tokenizer's marks that might open a text; a token under two names once."""
     marks = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, "<|endoftext|>")
     known = tokenizer.get_vocab()
-    return {NONE: ()} | {str(mark): (_token_id(tokenizer, mark),) for mark in marks if mark in known}
+    found: dict[str, tuple[int, ...]] = {NONE: ()}
+    return found | {str(mark): (_token_id(tokenizer, mark),) for mark in marks if mark in known}
 
 
 @torch.no_grad()
