@@ -1,0 +1,108 @@
+"""Teacher-forced scores of texts before and after an edit: the prefix once, the top twice."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from instructedit.backbone import Backbone, PrefixCache, Text
+from instructedit.delta import LowRankDelta
+from instructedit.evaluation.rows import SIDES
+from instructedit.factors import answer_rows
+from instructedit.metrics import (
+    all_per_text,
+    answer_log_probs,
+    hits,
+    kl_divergence,
+    mean_per_text,
+    unchanged,
+)
+
+BATCH_TOKENS = 2048  # of one pass, padding counted
+BATCH_TEXTS = 64  # of one pass: every text brings its own copy of its edit's factors
+HEAD_ROWS = 256  # positions whose logits exist at one time: 50 MB for 49,152 words
+COLUMNS = ("exact", "accuracy", "log_prob", "unchanged", "unchanged_exact", "kl")
+
+
+@torch.no_grad()
+def score_texts(
+    backbone: Backbone,
+    delta: LowRankDelta,
+    texts: Sequence[Text],
+    edits: Sequence[int],
+    cache: PrefixCache | None = None,
+) -> dict[str, Float[Tensor, " m"]]:
+    """Score the answer of every text under the model and under the edit that belongs to it.
+
+    `edits[i]` is the row of `delta` under which text i is asked. Returns one column of m values on the
+    CPU for each of `base_` and `edited_` with ``exact``, ``accuracy``, ``log_prob`` (mean, nats a token),
+    ``unchanged``, ``unchanged_exact`` and ``kl`` (nats a token). A text is scored alone, whatever it
+    is batched with. A text without an answer gives NaN.
+    """
+    columns = {f"{side}_{name}": torch.full((len(texts),), torch.nan) for side in SIDES for name in COLUMNS}
+    for batch in _like_length(texts):
+        scored = _score_batch(backbone, delta, [texts[i] for i in batch], [edits[i] for i in batch], cache)
+        for name, values in scored.items():
+            columns[name][batch] = values.cpu()
+    return columns
+
+
+def _like_length(texts: Sequence[Text]) -> Iterator[list[int]]:
+    """Indices in batches of like length, so that little of a batch is padding."""
+    batch: list[int] = []
+    answered = [index for index, text in enumerate(texts) if text.targets]
+    for index in sorted(answered, key=lambda i: len(texts[i].ids)):
+        if len(batch) == BATCH_TEXTS or (len(batch) + 1) * len(texts[index].ids) > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _score_batch(
+    backbone: Backbone,
+    delta: LowRankDelta,
+    texts: Sequence[Text],
+    edits: Sequence[int],
+    cache: PrefixCache | None,
+) -> dict[str, Float[Tensor, " m"]]:
+    hidden = backbone.prefix(texts, cache)
+    owner, positions, targets = answer_rows(texts, backbone.device)
+    base = backbone.top(hidden)[owner, positions]
+    with delta.applied_to(backbone.model, rows=torch.tensor(edits, device=backbone.device)):
+        edited = backbone.top(hidden)[owner, positions]
+    slices = [slice(start, start + HEAD_ROWS) for start in range(0, len(owner), HEAD_ROWS)]
+    parts = [_token_scores(backbone, base[part], edited[part], targets[part]) for part in slices]
+    tokens = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return _text_scores(tokens, owner, len(texts))
+
+
+def _token_scores(
+    backbone: Backbone, base: Float[Tensor, "n d"], edited: Float[Tensor, "n d"], targets: Int[Tensor, " n"]
+) -> dict[str, Tensor]:
+    before, after = backbone.logits(base).float(), backbone.logits(edited).float()
+    return {
+        "base_hit": hits(before, targets),
+        "edited_hit": hits(after, targets),
+        "base_log_prob": answer_log_probs(before, targets),
+        "edited_log_prob": answer_log_probs(after, targets),
+        "unchanged": unchanged(before, after),
+        "kl": kl_divergence(before, after),
+    }
+
+
+def _text_scores(tokens: dict[str, Tensor], owner: Int[Tensor, " n"], texts: int) -> dict[str, Tensor]:
+    scores: dict[str, Tensor] = {}
+    for side in SIDES:
+        scores[f"{side}_exact"] = all_per_text(tokens[f"{side}_hit"], owner, texts)
+        scores[f"{side}_accuracy"] = mean_per_text(tokens[f"{side}_hit"], owner, texts)
+        scores[f"{side}_log_prob"] = mean_per_text(tokens[f"{side}_log_prob"], owner, texts)
+    same = torch.ones(texts, device=owner.device)
+    scores["base_unchanged"] = scores["base_unchanged_exact"] = same
+    scores["base_kl"] = torch.zeros_like(same)
+    scores["edited_unchanged"] = mean_per_text(tokens["unchanged"], owner, texts)
+    scores["edited_unchanged_exact"] = all_per_text(tokens["unchanged"], owner, texts)
+    scores["edited_kl"] = mean_per_text(tokens["kl"], owner, texts)
+    return scores
