@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from instructedit.backbone.backbone import Site
+from instructedit.backbone.parts import Site
 from instructedit.errors import ModelError
 
 _MLP = re.compile(r"mlp|ffn|feed_?forward|^fc\d*$", re.IGNORECASE)

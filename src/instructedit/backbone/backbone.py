@@ -1,0 +1,198 @@
+"""The frozen model, cut in two: a prefix that no edit ever changes, and the edited top."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from instructedit.backbone.parts import Site, Text
+from instructedit.backbone.sites import find_blocks
+from instructedit.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from instructedit.backbone.prefix_cache import PrefixCache
+
+ENCODE_TOKENS = 2048  # tokens of one prefix pass, padding counted: keeps its memory under 200 MB
+
+
+class Backbone:
+    """A causal language model with frozen weights, its tokenizer, and the sites that edits may change.
+
+    Rows are padded on the right and no attention mask is needed: in a causal model a real token
+    never sees the padding behind it, and positions count from zero in every row.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        sites: Sequence[Site],
+        start_ids: Sequence[int] = (),
+        name: str = "",
+        checksum: str = "",
+    ) -> None:
+        self.model, self.tokenizer = model.requires_grad_(False).eval(), tokenizer
+        self.sites, self.start_ids = tuple(sites), tuple(start_ids)
+        self.name, self.checksum = name, checksum
+        self.modules: dict[str, nn.Module] = {site.name: model.get_submodule(site.name) for site in sites}
+        self.first_block = min(site.block for site in sites)
+        self.blocks: Any = find_blocks(model)[1]
+        self.head: Any = model.get_output_embeddings()
+        self.softcap: float | None = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        self.context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 20))
+        self.width = int(self.head.weight.shape[-1])
+        self._texts: dict[tuple[str, str], Text] = {}  # training asks for the same texts many times
+        self._tuple_blocks = self._check_head()
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.head.weight.dtype
+
+    def text(self, prompt: str, answer: str = "") -> Text:
+        """Tokenise a prompt and the answer that follows it after one space.
+
+        Errors: `DataError` when the text does not fit the model's context.
+        """
+        if (prompt, answer) not in self._texts:
+            self._texts[prompt, answer] = self._tokenise(prompt, answer)
+        return self._texts[prompt, answer]
+
+    def _tokenise(self, prompt: str, answer: str) -> Text:
+        head = self._ids(prompt)
+        ids = head
+        if answer:
+            ids = self._ids(f"{prompt} {answer}")
+            if ids[: len(head)] != head:  # the answer's first letters merged with the prompt's last
+                ids = head + self._ids(f" {answer}", start=False)
+        if len(ids) > self.context:
+            raise DataError(
+                f"the prompt {prompt[:60]!r}... with its answer has {len(ids)} tokens and the model's context "
+                f"holds {self.context}. Shorten it."
+            )
+        return Text(ids, len(head))
+
+    def _ids(self, text: str, *, start: bool = True) -> tuple[int, ...]:
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return (*(self.start_ids if start else ()), *ids)
+
+    @torch.no_grad()
+    def prefix(self, texts: Sequence[Text], cache: "PrefixCache | None" = None) -> Float[Tensor, "b t d"]:
+        """The hidden states that enter the first edited block, right-padded with zeros.
+
+        With a cache, only texts that it has never met are computed.
+        """
+        rows = cache.fetch(texts, self.encode) if cache else self.encode(texts)
+        padded = torch.zeros(len(rows), max(len(row) for row in rows), self.width, dtype=self.dtype)
+        for index, row in enumerate(rows):
+            padded[index, : len(row)] = row
+        return padded.to(self.device)
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[Text]) -> list[Float[Tensor, "_ d"]]:
+        """Run the frozen blocks over texts, in batches of like length; one CPU tensor a text."""
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i].ids))
+        rows: list[Any] = [None] * len(texts)
+        for batch in _like_length(order, texts):
+            hidden = self._run_prefix(self.pad([texts[i].ids for i in batch])).cpu()
+            for row, index in enumerate(batch):
+                rows[index] = hidden[row, : len(texts[index].ids)].clone()
+        return rows
+
+    def pad(self, ids: Sequence[Sequence[int]]) -> Int[Tensor, "b t"]:
+        """Token ids in one right-padded tensor; the padding id is never looked at."""
+        padded = torch.zeros(len(ids), max(len(row) for row in ids), dtype=torch.long)
+        for index, row in enumerate(ids):
+            padded[index, : len(row)] = torch.tensor(row)
+        return padded.to(self.device)
+
+    def _run_prefix(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        caught: list[Tensor] = []
+
+        def catch(_module: nn.Module, args: tuple, kwargs: dict) -> None:
+            caught.append(args[0] if args else kwargs["hidden_states"])
+
+        hook = self.blocks[self.first_block].register_forward_pre_hook(catch, with_kwargs=True)
+        try:
+            with self._skip(range(self.first_block, len(self.blocks))):
+                self.model.base_model(input_ids=ids, use_cache=False)
+        finally:
+            hook.remove()
+        return caught[0]
+
+    def top(self, hidden: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Run the edited blocks and the final norm on hidden states from `prefix`."""
+
+        def substitute(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            if args:
+                return (hidden, *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": hidden}
+
+        hook = self.blocks[self.first_block].register_forward_pre_hook(substitute, with_kwargs=True)
+        ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+        try:
+            with self._skip(range(self.first_block)):
+                return self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        finally:
+            hook.remove()
+
+    def logits(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:
+        """The vocabulary head on two-dimensional rows (strided 3-d slices are many times slower)."""
+        logits = self.head(hidden.contiguous())
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    @contextmanager
+    def _skip(self, numbers: range) -> Iterator[None]:
+        """Make some blocks return their input for as long as the block lasts."""
+        skipped = [self.blocks[number] for number in numbers]
+
+        def passthrough(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
+            return (hidden_states, None) if self._tuple_blocks else hidden_states
+
+        for block in skipped:
+            block.forward = passthrough
+        try:
+            yield
+        finally:
+            for block in skipped:
+                del block.forward
+
+    @torch.no_grad()
+    def _check_head(self) -> bool:
+        """Find out what a block returns, and check that the head alone gives the model's own logits.
+
+        Errors: `ModelError` for a model that does something else to its logits.
+        """
+        outputs: list[Any] = []
+        ids = torch.arange(3, device=self.device)[None]
+        hook = self.blocks[-1].register_forward_hook(lambda _m, _a, output: outputs.append(output))
+        try:
+            expected = self.model(input_ids=ids, use_cache=False).logits[0].float()
+        finally:
+            hook.remove()
+        self._tuple_blocks = isinstance(outputs[0], tuple)
+        hidden = self.top(self._run_prefix(ids))
+        if not torch.allclose(self.logits(hidden[0]).float(), expected, atol=0.05, rtol=0.01):
+            raise ModelError(
+                f"{self.name or type(self.model).__name__} changes its logits after the output head in a way that "
+                "is not known here. Expected a plain head, with or without final_logit_softcapping."
+            )
+        return self._tuple_blocks
+
+
+def _like_length(order: Sequence[int], texts: Sequence[Text]) -> Iterator[list[int]]:
+    """Cut indices sorted by length into batches of at most `ENCODE_TOKENS` padded tokens."""
+    batch: list[int] = []
+    for index in order:
+        if batch and (len(batch) + 1) * len(texts[index].ids) > ENCODE_TOKENS:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

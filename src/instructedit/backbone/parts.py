@@ -1,0 +1,31 @@
+"""The two small nouns of the backbone: a place for edits, and a tokenised text."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One linear layer that edits may change: its dotted name, its two sizes and its block's number."""
+
+    name: str
+    d_in: int
+    d_out: int
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Token ids and where the answer begins; the answer is predicted from `answer_start - 1` on."""
+
+    ids: tuple[int, ...]
+    answer_start: int
+
+    @property
+    def positions(self) -> range:
+        """The positions whose outputs predict the answer's tokens."""
+        return range(self.answer_start - 1, len(self.ids) - 1)
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """The answer's token ids."""
+        return self.ids[self.answer_start :]

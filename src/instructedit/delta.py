@@ -1,0 +1,173 @@
+"""What an edit changes: a low-rank update of some linear layers, applied by hooks and never written."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from instructedit.errors import DataError
+from instructedit.storage import load_tensors, save_tensors
+
+FORMAT = "instructedit-delta-1"
+
+
+@dataclass(frozen=True)
+class LowRankDelta:
+    """`b` updates side by side: at each site ``dW[i] = b[i] @ a[i]``, an ordinary LoRA pair.
+
+    Shapes: ``a[site]`` is ``[b r d_in]``, ``b[site]`` is ``[b d_out r]``. A single or merged edit
+    has b = 1. Addition is the addition of the dense updates: ranks are concatenated.
+    """
+
+    a: dict[str, Float[Tensor, "b r d_in"]]
+    b: dict[str, Float[Tensor, "b d_out r"]]
+    header: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.a.values())))
+
+    def __getitem__(self, index: int | slice | Sequence[int]) -> "LowRankDelta":
+        rows = [index] if isinstance(index, int) else index
+        return LowRankDelta(
+            {n: x[rows] for n, x in self.a.items()}, {n: x[rows] for n, x in self.b.items()}, self.header
+        )
+
+    def __add__(self, other: "LowRankDelta") -> "LowRankDelta":
+        return LowRankDelta(
+            {n: torch.cat([x, other.a[n]], 1) if n in other.a else x for n, x in self.a.items()}
+            | {n: x for n, x in other.a.items() if n not in self.a},
+            {n: torch.cat([x, other.b[n]], 2) if n in other.b else x for n, x in self.b.items()}
+            | {n: x for n, x in other.b.items() if n not in self.b},
+            self.header,
+        )
+
+    def __neg__(self) -> "LowRankDelta":
+        return self.scale(-1.0)
+
+    def scale(self, factor: float) -> "LowRankDelta":
+        """The update times a number."""
+        return LowRankDelta(self.a, {n: x * factor for n, x in self.b.items()}, self.header)
+
+    def merge(self) -> "LowRankDelta":
+        """One update that is the sum of all: their ranks side by side, b = 1."""
+        return LowRankDelta(
+            {n: x.flatten(0, 1)[None] for n, x in self.a.items()},
+            {n: x.permute(1, 0, 2).flatten(1)[None] for n, x in self.b.items()},
+            self.header,
+        )
+
+    def dense(self, site: str) -> Float[Tensor, "b d_out d_in"]:
+        """The update of one site as full matrices."""
+        return self.b[site] @ self.a[site]
+
+    def norms(self) -> dict[str, Float[Tensor, " b"]]:
+        """The Frobenius norm of every update, from the two Gram matrices and never from dW."""
+        return {
+            n: ((a @ a.mT) * (self.b[n].mT @ self.b[n])).sum((1, 2)).clamp(min=0).sqrt()
+            for n, a in self.a.items()
+        }
+
+    def compress(
+        self, rank: int | None = None, energy: float = 0.9999
+    ) -> tuple["LowRankDelta", dict[str, float]]:
+        """Cut every site to the smallest rank that keeps `energy` of its squared norm (or to `rank`).
+
+        Returns the new delta and the share of squared norm kept per site. With b > 1 the largest
+        rank that any edit needs is taken. Exact otherwise: QR of both factors and an SVD of r x r.
+        """
+        a: dict[str, Tensor] = {}
+        b: dict[str, Tensor] = {}
+        kept: dict[str, float] = {}
+        for name, old in self.a.items():
+            a[name], b[name], kept[name] = _compress(old, self.b[name], rank, energy)
+        return LowRankDelta(a, b, self.header), kept
+
+    @contextmanager
+    def applied_to(self, model: Any, rows: Int[Tensor, " rows"] | None = None) -> Iterator[None]:
+        """Let the model answer as edited for as long as the block lasts; no weight is written.
+
+        `model` is a `transformers` model or a `Backbone`. `rows[i]` is the edit that row i of a
+        batch is asked under. Without `rows` a batch holds equally many rows for each edit, in the
+        edits' order.
+        """
+        root: nn.Module = getattr(model, "model", model) if not isinstance(model, nn.Module) else model
+        hooks = [root.get_submodule(name).register_forward_hook(self._hook(name, rows)) for name in self.a]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _hook(self, name: str, rows: Tensor | None) -> Any:
+        a, b = self.a[name], self.b[name]
+        if rows is not None and len(a) > 1:
+            a, b = a[rows], b[rows]
+
+        def add(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            x = args[0]
+            grouped = x.to(a.dtype).reshape(len(a), -1, x.shape[-1])
+            return output + ((grouped @ a.mT) @ b.mT).reshape(output.shape).to(output.dtype)
+
+        return add
+
+    def to(self, *args: Any, **kwargs: Any) -> "LowRankDelta":
+        """The delta on another device or in another dtype, as `Tensor.to`."""
+        return LowRankDelta(
+            {n: x.to(*args, **kwargs) for n, x in self.a.items()},
+            {n: x.to(*args, **kwargs) for n, x in self.b.items()},
+            self.header,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file; `header` is kept with it."""
+        tensors = {f"{n}.a": x for n, x in self.a.items()} | {f"{n}.b": x for n, x in self.b.items()}
+        save_tensors(Path(path), tensors, {**self.header, "format": FORMAT})
+
+    @staticmethod
+    def load(path: Path) -> "LowRankDelta":
+        """Read what `save` wrote.
+
+        Errors: `DataError` when the file is missing, broken, or not a delta.
+        """
+        try:
+            tensors, header = load_tensors(Path(path))
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"cannot read the delta {path}: {error}. Expected a file that `save` wrote.") from error
+        if header.pop("format", "") != FORMAT:
+            raise DataError(f"{path} is a safetensors file but not a delta. Expected one that `save` wrote.")
+        return LowRankDelta(
+            {n[:-2]: x for n, x in tensors.items() if n.endswith(".a")},
+            {n[:-2]: x for n, x in tensors.items() if n.endswith(".b")},
+            header,
+        )
+
+    def save_lora(self, folder: Path, backbone: Any, **options: Any) -> Any:
+        """Write a PEFT LoRA folder; see `instructedit.export.save_lora`."""
+        from instructedit.export import save_lora
+
+        return save_lora(self, folder, backbone, **options)
+
+
+def _compress(
+    a: Float[Tensor, "b r d_in"], b: Float[Tensor, "b d_out r"], rank: int | None, energy: float
+) -> tuple[Tensor, Tensor, float]:
+    q_a, r_a = torch.linalg.qr(a.mT)
+    q_b, r_b = torch.linalg.qr(b)
+    u, s, vh = torch.linalg.svd(r_b @ r_a.mT)
+    squares = s.square()
+    total = squares.sum(-1, keepdim=True).clamp(min=1e-30)
+    share = squares.cumsum(-1) / total
+    if rank is None:
+        rank = int((share < energy).sum(-1).max()) + 1
+    rank = max(1, min(rank, s.shape[-1]))
+    root = s[:, :rank].sqrt()
+    new_b = (q_b @ u[..., :rank]) * root[:, None]
+    new_a = root[..., None] * (vh[:, :rank] @ q_a.mT)
+    kept = float(share[:, rank - 1].min()) if bool((s > 0).any()) else 1.0
+    return new_a, new_b, kept

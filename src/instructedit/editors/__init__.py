@@ -1,0 +1,56 @@
+"""Editors: each turns cases into deltas behind one protocol; the registry imports one only when it is asked for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from instructedit.backbone import Backbone
+    from instructedit.delta import LowRankDelta
+    from instructedit.editors.instructed import InstructedEditor
+    from instructedit.types import EditCase
+
+
+class Editor(Protocol):
+    """Whatever turns cases into one delta each, all for the unedited model."""
+
+    name: str
+
+    def edit(
+        self, backbone: "Backbone", cases: "Sequence[EditCase]", instructions: Sequence[str] | None = None
+    ) -> "LowRankDelta":
+        """One delta a case, side by side; nothing is written into the model."""
+        ...
+
+
+def load_editor(path: "str | Path" = "default", backbone: "Backbone | None" = None) -> "InstructedEditor":
+    """Read an editor file; "default" is the one that comes with the package.
+
+    Errors: `EditorFileError`, see `instructedit.editors.editor_file.load_editor`.
+    """
+    from instructedit.editors.editor_file import load_editor as read
+
+    return read(shipped_editor() if str(path) == "default" else Path(path), backbone)
+
+
+def shipped_editor() -> Path:
+    """The path of the editor that comes with the package, made for the default model."""
+    from importlib.resources import files
+
+    return Path(str(files("instructedit") / "shipped" / "editor.safetensors"))
+
+
+def load_for_editor(path: "str | Path" = "default", **options: object) -> "tuple[Backbone, InstructedEditor]":
+    """Load the backbone that an editor was trained for, with the editor's own sites, and the editor.
+
+    `options` go to `load_backbone`; `model` is taken from the editor's header unless given.
+    """
+    from instructedit.backbone.loading import load_backbone
+    from instructedit.editors.editor_file import load_editor as read
+    from instructedit.editors.editor_file import read_header, site_names
+
+    file = shipped_editor() if str(path) == "default" else Path(path)
+    header = read_header(file)
+    settings = {"model": header["model"]["name"], "sites": site_names(header), **options}
+    backbone = load_backbone(**settings)  # type: ignore[arg-type]
+    return backbone, read(file, backbone)

@@ -1,0 +1,159 @@
+"""From factors to a delta: normalise, transform under the instruction's code, step, aggregate.
+
+The network starts as a plain descent step: the transform is the identity, and the output of every
+site moves against its gradient. Everything else is learned.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from instructedit.backbone import Site
+from instructedit.delta import LowRankDelta
+from instructedit.factors import Factors
+from instructedit.statistics import SiteStatistics
+
+
+@dataclass(frozen=True)
+class TransformConfig:
+    """The hypernetwork's size and form; `rank` is the one dial of complexity."""
+
+    rank: int = 256
+    depth: int = 2  # residual blocks
+    code: int = 64  # size of the instruction's code z; 0: the instruction is only a prefix of the text
+    aggregation: Literal["sum", "ridge"] = "ridge"
+    directions: int = 64  # leading directions of ordinary keys that are damped; 0: none
+    log_step: float = -1.0  # first step, as the log of the share of a site's output size
+
+
+class ConditionedBlock(nn.Module):
+    """One residual block, shared by the sites of one shape: h + U gelu((1 + s + F z) * V h/sqrt(d) + t + G z).
+
+    U starts at zero, so the block starts as the identity; F and G do not, so the code is felt as
+    soon as U moves. Each site has its own scale s and shift t.
+    """
+
+    def __init__(self, width: int, sites: int, config: TransformConfig) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(width, config.rank))
+        self.up = nn.Parameter(torch.zeros(config.rank, width))
+        self.scale = nn.Parameter(torch.zeros(sites, 1, 1, config.rank))
+        self.shift = nn.Parameter(torch.zeros(sites, 1, 1, config.rank))
+        self.code = nn.Parameter(torch.randn(config.code, 2 * config.rank) / math.sqrt(max(config.code, 1)))
+
+    def forward(self, h: Float[Tensor, "s b n w"], z: Float[Tensor, "b z"]) -> Float[Tensor, "s b n w"]:
+        hidden = h @ self.down / math.sqrt(h.shape[-1])  # s b n r
+        scale, shift = (z @ self.code)[:, None].chunk(2, -1) if z.shape[-1] else (0.0, 0.0)  # b 1 r
+        return h + nn.functional.gelu((1 + self.scale + scale) * hidden + self.shift + shift) @ self.up
+
+
+class CodeReader(nn.Module):
+    """The instruction's code z: the frozen model's mean hidden state over it, projected; or a learned null code."""
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, size)
+        self.null = nn.Parameter(torch.zeros(size))
+
+    def forward(self, state: Float[Tensor, "b d"], absent: Bool[Tensor, " b"]) -> Float[Tensor, "b z"]:
+        return torch.where(absent[:, None], self.null, torch.tanh(self.project(self.norm(state))))
+
+
+class ShapeTransform(nn.Module):
+    """The transform of all sites that share one shape, with their step sizes and aggregation weights."""
+
+    def __init__(self, sites: Sequence[Site], config: TransformConfig) -> None:
+        super().__init__()
+        self.sites, self.config = tuple(sites), config
+        self.d_in, self.d_out = sites[0].d_in, sites[0].d_out
+        width, count = self.d_in + self.d_out, len(sites)
+        self.blocks = nn.ModuleList(ConditionedBlock(width, count, config) for _ in range(config.depth))
+        self.statistics = nn.ModuleList(
+            SiteStatistics(self.d_in, self.d_out, config.directions) for _ in range(count)
+        )
+        self.log_step = nn.Parameter(torch.full((count,), config.log_step))
+        self.step_code = nn.Parameter(torch.zeros(config.code, count))
+        self.log_ridge = nn.Parameter(torch.zeros(count))
+        self.log_damping = nn.Parameter(torch.zeros(count))
+
+    def forward(
+        self, factors: Factors, z: Float[Tensor, "b z"]
+    ) -> dict[str, tuple[Float[Tensor, "b r d_in"], Float[Tensor, "b d_out r"]]]:
+        """The LoRA pair of every site; rows outside the factors' mask give zeros."""
+        keys, values = self.transform(factors, z)
+        mask = factors.mask[..., None]
+        steps = torch.exp(self.log_step + z @ self.step_code if z.shape[-1] else self.log_step.expand(len(mask), -1))
+        pairs = {}
+        for index, site in enumerate(self.sites):
+            key, value = keys[index] * mask, -values[index] * mask * steps[:, index, None, None]
+            pairs[site.name] = self.aggregate(index, key, value)
+        return pairs
+
+    def transform(
+        self, factors: Factors, z: Float[Tensor, "b z"]
+    ) -> tuple[Float[Tensor, "s b n d_in"], Float[Tensor, "s b n d_out"]]:
+        """Normalised inputs and gradients through the residual blocks."""
+        rows = [
+            torch.cat(stats.normalise(factors.inputs[site.name], factors.gradients[site.name], factors.mask), -1)
+            for site, stats in zip(self.sites, self.statistics, strict=True)
+        ]
+        h = torch.stack(rows)
+        for block in self.blocks:
+            h = block(h, z)
+        return h.split([self.d_in, self.d_out], -1)  # type: ignore[return-value]
+
+    def aggregate(
+        self, index: int, keys: Float[Tensor, "b n d_in"], values: Float[Tensor, "b n d_out"]
+    ) -> tuple[Float[Tensor, "b n d_in"], Float[Tensor, "b d_out n"]]:
+        """From rows to the update that maps key j to value j: the plain sum, or the ridge solution in its dual form.
+
+        With C = I + beta*Sigma on keys in units of their spread, dW.T = C^-1 K.T (K C^-1 K.T + e^lambda I)^-1 D
+        (MALMEN, arXiv 2311.04661, eq. 5, with C in the place of the identity). `sum` leaves the solve out.
+        """
+        stats: SiteStatistics = self.statistics[index]  # type: ignore[assignment]
+        keys = keys / math.sqrt(self.d_in)
+        damped = stats.damp(keys, self.log_damping[index])
+        if self.config.aggregation == "ridge":
+            gram = damped @ keys.mT
+            eye = torch.eye(gram.shape[-1], device=gram.device)
+            values = torch.linalg.solve(gram + self.log_ridge[index].exp() * eye, values)
+        return damped / (stats.spread * math.sqrt(self.d_in)), values.mT * stats.output_size
+
+
+class Hypernetwork(nn.Module):
+    """The trained part of the editor: one transform a weight shape, and the reader of instructions."""
+
+    def __init__(self, sites: Sequence[Site], width: int, config: TransformConfig, seed: int = 0) -> None:
+        super().__init__()
+        shapes = sorted({(site.d_in, site.d_out) for site in sites})
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.shapes = nn.ModuleList(
+                ShapeTransform([s for s in sites if (s.d_in, s.d_out) == shape], config) for shape in shapes
+            )
+            self.reader = CodeReader(width, config.code) if config.code else None
+
+    def forward(
+        self, factors: Factors, state: Float[Tensor, "b d"], absent: Bool[Tensor, " b"]
+    ) -> LowRankDelta:
+        """One delta an edit. `state` is the mean hidden state over the instruction, `absent` says there is none."""
+        z = self.reader(state, absent) if self.reader else state.new_zeros(len(state), 0)
+        pairs = {}
+        for shape in self.shapes:
+            pairs |= shape(factors, z)
+        return LowRankDelta({n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()})
+
+    def statistics(self) -> dict[str, SiteStatistics]:
+        """Each site's statistics, by its name."""
+        return {
+            site.name: stats
+            for shape in self.shapes
+            for site, stats in zip(shape.sites, shape.statistics, strict=True)
+        }

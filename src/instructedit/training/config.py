@@ -1,0 +1,81 @@
+"""The settings of one training run, and the named ones that come with the package."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from instructedit.editors.instructed import EditorConfig
+from instructedit.errors import DataError, unknown_name
+from instructedit.training.lessons import LessonConfig
+from instructedit.training.losses import LossConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a run computes, apart from the model and the data."""
+
+    editor: EditorConfig = field(default_factory=EditorConfig)
+    lessons: LessonConfig = field(default_factory=LessonConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    sites: str | None = None  # as `find_sites`; None: the MLP linears of the last `blocks` blocks
+    blocks: int = 3
+    steps: int = 1000
+    batch: int = 8  # edits a step, over all processes
+    lr: float = 3e-4
+    lr_steps: float = 1e-2  # of the step sizes and aggregation weights, in log units
+    warmup: int = 20
+    clip: float = 1.0
+    balance: float = 0.5  # task weight = records ** balance: 0 balanced, 0.5 square root, 1 as they come
+    per_task: int | None = None  # at most so many records a task
+    validation: float = 0.05  # share of subjects kept for validation
+    validate_every: int = 100
+    validation_cases: int = 160
+    patience: int = 5  # validations without a better score before training stops
+    checkpoint_every: int = 50
+    moments: int = 320  # edits that the statistics are taken from
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in the editor's header."""
+        return asdict(self)
+
+
+def from_dict(values: Mapping[str, Any], default: Any = None) -> TrainConfig:
+    """A config from plain values; what is not named keeps its default.
+
+    Errors: `UnknownNameError` for a key that does not exist, `DataError` for a section that is no mapping.
+    """
+    return _fill(default or TrainConfig(), values, "")
+
+
+def _fill(default: Any, values: Mapping[str, Any], path: str) -> Any:
+    known = [f.name for f in fields(default)]
+    changes = {}
+    for key, value in values.items():
+        if key not in known:
+            raise unknown_name("setting", f"{path}{key}", [f"{path}{name}" for name in known])
+        old = getattr(default, key)
+        if is_dataclass(old) and not isinstance(value, Mapping):
+            raise DataError(f"setting {path}{key} is {value!r}. Expected a mapping of its own settings.")
+        changes[key] = _fill(old, value, f"{path}{key}.") if is_dataclass(old) else value
+    return replace(default, **changes)
+
+
+def config_names() -> list[str]:
+    """The named configurations that come with the package."""
+    folder = files("instructedit") / "configs"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def named_config(name: str) -> TrainConfig:
+    """A configuration of the package, such as "paper" or "instructedit".
+
+    Errors: `UnknownNameError` with the nearest name.
+    """
+    if name not in config_names():
+        raise unknown_name("configuration", name, config_names())
+    text = (files("instructedit") / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
+    return from_dict(yaml.safe_load(text) or {})

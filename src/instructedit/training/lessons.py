@@ -1,0 +1,146 @@
+"""What one step of meta-training asks of the edited model: texts to answer, and texts to leave alone."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from instructedit.data.paraphrase import make_rephrases
+from instructedit.instructions import instruction_for, render
+from instructedit.types import EditCase, Probe
+
+Role = Literal["fit", "keep", "good", "bad"]
+ALIAS = "Subject_Aliasing"  # the same statement under another name of its subject: fitted in either scope
+FACT_KINDS = ("insert", "change")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One outer text: the answer is fitted, kept as the unedited model has it, or a good or bad reply."""
+
+    role: Role
+    slot: str  # bare, instructed, rephrase, portability, own, other, text, reply
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One edit under one instruction, with the texts that judge it."""
+
+    case: EditCase
+    instruction: str
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class LessonConfig:
+    """How many texts of each sort a lesson holds; the shares are probabilities."""
+
+    rephrases: int = 2
+    portability: int = 1
+    own: int = 2
+    others: int = 1
+    replies: int = 2
+    instructed: float = 0.5
+    instruct: bool = True  # False: no instruction anywhere (the control)
+    null: float = 0.1  # the instruction is left out
+    narrow: float = 0.35  # facts with consequences are taught under a narrow instruction
+    erase: float = 0.06  # facts with a known old answer are turned into its erasure
+    wordings: int = 400  # different draws from the instruction banks
+    text_wordings: int = 2  # different instructions in front of one prompt: each is a text of its own
+
+
+class LessonMaker:
+    """Draws lessons; the same seed and step give the same lessons, whatever was drawn before."""
+
+    def __init__(self, cases: Sequence[EditCase], ordinary: Sequence[Probe], config: LessonConfig) -> None:
+        self.cases, self.ordinary, self.config = cases, ordinary, config
+        self.relations: dict[str, list[EditCase]] = {}
+        for case in cases:
+            if case.kind != "sentiment":
+                self.relations.setdefault(relation(case), []).append(case)
+        self.facts = [case for case in cases if case.kind != "sentiment"]
+
+    def make(self, case: EditCase, rng: random.Random) -> Lesson:
+        """One lesson about `case`; its scope, wording and texts are drawn from `rng`."""
+        config = self.config
+        scope = "narrow" if rng.random() < config.narrow and self._consequences(case) else "wide"
+        if case.kind == "change" and case.ground_truth and rng.random() < config.erase:
+            case = replace(case, kind="erase", task="erase", target_new=case.ground_truth)
+        case = replace(case, scope=scope)
+        words = ""
+        if config.instruct and rng.random() >= config.null:
+            words = instruction_for(case, seed=rng.randrange(config.wordings))
+        items = self._reply_items(case, rng) if case.kind == "sentiment" else self._fact_items(case, rng)
+        return Lesson(case, words, tuple(items))
+
+    def _fact_items(self, case: EditCase, rng: random.Random) -> list[Item]:
+        config = self.config
+        items = [Item("fit", "bare", case.prompt, case.wanted)]
+        if config.instruct and rng.random() < config.instructed:
+            words = instruction_for(case, seed=rng.randrange(config.text_wordings))
+            items.append(Item("fit", "instructed", render(words, case.prompt, case.task), case.wanted))
+        items += [Item("fit", "rephrase", p, case.wanted) for p in self._rephrases(case, rng)]
+        if case.kind in FACT_KINDS:
+            items += self._portability(case, rng)
+        own = case.group("locality")
+        items += [Item("keep", "own", p.prompt, p.answers[0]) for p in _draw(own, config.own, rng)]
+        missing = config.own - min(len(own), config.own)
+        return items + self._others(case, rng, config.others + missing)
+
+    def _rephrases(self, case: EditCase, rng: random.Random) -> list[str]:
+        """Half from the record's own wordings and aliases, half made by templates."""
+        own = [probe.prompt for probe in case.group("rephrase")]
+        if case.kind in FACT_KINDS:
+            own += [probe.prompt for probe in case.group("portability") if probe.name == ALIAS]
+        chosen = _draw(own, (self.config.rephrases + 1) // 2, rng)
+        made = make_rephrases(case, seed=0, n=3)
+        return chosen + _draw(made, self.config.rephrases - len(chosen), rng)
+
+    def _consequences(self, case: EditCase) -> list[Probe]:
+        return [probe for probe in case.group("portability") if probe.name != ALIAS]
+
+    def _portability(self, case: EditCase, rng: random.Random) -> list[Item]:
+        """What follows from the edit: fitted under a wide instruction, kept under a narrow one."""
+        role: Role = "fit" if case.scope == "wide" else "keep"
+        chosen = _draw(self._consequences(case), self.config.portability, rng)
+        return [Item(role, f"portability-{case.scope}", p.prompt, p.answers[0]) for p in chosen]
+
+    def _others(self, case: EditCase, rng: random.Random, count: int) -> list[Item]:
+        """Prompts the edit has nothing to do with: same relation, any other case, ordinary text."""
+        items = []
+        for _ in range(count):
+            draw = rng.random()
+            same = self.relations.get(relation(case), [])
+            if draw < 0.4 and len(same) > 1:
+                other = rng.choice(same)
+            elif draw < 0.6 or not self.ordinary:
+                other = rng.choice(self.facts) if self.facts else case
+            else:
+                probe = rng.choice(self.ordinary)
+                items.append(Item("keep", "text", probe.prompt, probe.answers[0]))
+                continue
+            if other.subject != case.subject:
+                items.append(Item("keep", "other", other.prompt, other.ground_truth or other.target_new))
+        return items
+
+    def _reply_items(self, case: EditCase, rng: random.Random) -> list[Item]:
+        config = self.config
+        prompts = [case.prompt, *(probe.prompt for probe in case.group("rephrase"))]
+        items = []
+        for good, bad in zip(_draw(case.good, config.replies, rng), _draw(case.bad, config.replies, rng), strict=False):
+            prompt = rng.choice(prompts) if rng.random() < 0.6 else case.prompt
+            items += [Item("good", "reply", prompt, good), Item("bad", "reply", prompt, bad)]
+        own = case.group("locality")
+        items += [Item("keep", "own", p.prompt, p.answers[0]) for p in _draw(own, config.own, rng)]
+        return items + self._others(case, rng, config.others)
+
+
+def relation(case: EditCase) -> str:
+    """The prompt with its subject cut out: cases that share it ask the same of other subjects."""
+    return case.prompt.replace(case.subject, "{}") if case.subject else case.prompt
+
+
+def _draw(values: Sequence, count: int, rng: random.Random) -> list:
+    return rng.sample(list(values), min(count, len(values)))

@@ -1,0 +1,146 @@
+"""The meta-loss: what the edited model says on a batch of lessons, against what it should say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from instructedit.backbone import Backbone, PrefixCache, Text
+from instructedit.delta import LowRankDelta
+from instructedit.factors import answer_rows
+from instructedit.training.lessons import Item, Lesson
+
+ANSWER_TOKENS = 24  # longer answers are cut: replies and passages say enough in this many tokens
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the parts; `contrast` is the slope on the mean log-probability gap of two replies."""
+
+    keep: float = 1.0
+    reply: float = 1.0
+    contrast: float = 2.0
+    reply_fit: float = 0.1
+    buckets: int = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One number an item: mean NLL, whole-answer match, and for kept items KL and unchanged arg-max share."""
+
+    nll: Float[Tensor, " m"]
+    exact: Float[Tensor, " m"]
+    divergence: Float[Tensor, " m"]
+    unchanged: Float[Tensor, " m"]
+
+
+def item_text(backbone: Backbone, item: Item) -> Text:
+    """The item's tokens, its answer cut to `ANSWER_TOKENS`."""
+    text = backbone.text(item.prompt, item.answer)
+    return Text(text.ids[: text.answer_start + ANSWER_TOKENS], text.answer_start)
+
+
+def score_items(
+    backbone: Backbone,
+    delta: LowRankDelta,
+    items: Sequence[tuple[int, Item]],
+    cache: PrefixCache | None,
+    buckets: int = 3,
+) -> Outcome:
+    """Ask every item under its own edit; `items` pairs the edit's index with the item.
+
+    Texts of like length share a pass, so little is computed on padding.
+    """
+    texts = [item_text(backbone, item) for _, item in items]
+    order = sorted(range(len(items)), key=lambda i: len(texts[i].ids))
+    size = -(-len(order) // max(1, buckets))
+    parts = []
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        parts.append(_score_bucket(backbone, delta, [items[i] for i in chosen], [texts[i] for i in chosen], cache))
+    back = torch.tensor(order).argsort()
+    return Outcome(*(torch.cat(values)[back] for values in zip(*parts, strict=True)))
+
+
+def _score_bucket(
+    backbone: Backbone,
+    delta: LowRankDelta,
+    items: Sequence[tuple[int, Item]],
+    texts: Sequence[Text],
+    cache: PrefixCache | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    hidden = backbone.prefix(texts, cache)
+    with delta.applied_to(backbone.model, torch.tensor([edit for edit, _ in items], device=hidden.device)):
+        top = backbone.top(hidden)
+    rows, positions, targets = answer_rows(texts, hidden.device)
+    logs = torch.log_softmax(backbone.logits(top[rows, positions]).float(), -1)
+    mean = _mean_by_row(rows, len(items))
+    nll = mean(-logs.gather(1, targets[:, None])[:, 0])
+    best = logs.detach().argmax(-1)
+    exact = 1 - (mean((best != targets).float()) > 0).float()
+    divergence, unchanged = torch.zeros_like(nll), torch.ones_like(nll)
+    kept = torch.tensor([item.role == "keep" for _, item in items], device=hidden.device)
+    if kept.any():
+        chosen = kept[rows]
+        with torch.no_grad():
+            base_top = backbone.top(hidden[kept])
+            place = kept.cumsum(0) - 1
+            base = torch.log_softmax(backbone.logits(base_top[place[rows[chosen]], positions[chosen]]).float(), -1)
+        kl = (base.exp() * (base - logs[chosen])).sum(-1)
+        mean = _mean_by_row(rows[chosen], len(items))
+        divergence = mean(kl)
+        unchanged = torch.where(kept, mean((base.argmax(-1) == best[chosen]).float()), 1.0)
+    return nll, exact, divergence, unchanged
+
+
+def _mean_by_row(rows: Tensor, count: int):  # noqa: ANN202 - a closure over the two
+    sizes = torch.bincount(rows, minlength=count).clamp(min=1)
+    return lambda values: torch.zeros(count, device=values.device).index_add(0, rows, values) / sizes
+
+
+def lesson_loss(
+    lessons: Sequence[Lesson], outcome: Outcome, config: LossConfig
+) -> tuple[Float[Tensor, ""], dict[str, float]]:
+    """The mean loss of a batch and its readings by slot: match for fitted texts, unchanged share for kept ones."""
+    items = [item for lesson in lessons for item in lesson.items]
+    total = outcome.nll.new_zeros(())
+    start = 0
+    for lesson in lessons:
+        total = total + _one_lesson(lesson.items, outcome, start, config)
+        start += len(lesson.items)
+    return total / len(lessons), read_slots(items, outcome)
+
+
+def _one_lesson(items: Sequence[Item], outcome: Outcome, start: int, config: LossConfig) -> Tensor:
+    """Fit, keep, and replies: bounded gap between good and bad (the paper's sentiment score, first factor)."""
+
+    def chosen(values: Tensor, role: str) -> Tensor:
+        return torch.stack([values[start + i] for i, item in enumerate(items) if item.role == role])
+
+    roles = {item.role for item in items}
+    loss = outcome.nll.new_zeros(())
+    if "fit" in roles:
+        loss = loss + chosen(outcome.nll, "fit").mean()
+    if "keep" in roles:
+        loss = loss + config.keep * chosen(outcome.divergence, "keep").mean()
+    if "good" in roles:
+        good, bad = chosen(outcome.nll, "good"), chosen(outcome.nll, "bad")
+        gap = config.contrast * (bad[None] - good[:, None])
+        loss = loss + config.reply * -logsigmoid(gap).mean() + config.reply_fit * good.mean()
+    return loss
+
+
+def read_slots(items: Sequence[Item], outcome: Outcome) -> dict[str, float]:
+    """Means by slot, for the log: exact match, unchanged share, or the win rate of good replies."""
+    values: dict[str, list[float]] = {}
+    for i, item in enumerate(items):
+        if item.role == "fit":
+            values.setdefault(item.slot, []).append(float(outcome.exact[i]))
+        elif item.role == "keep":
+            values.setdefault(f"keep-{item.slot}", []).append(float(outcome.unchanged[i]))
+        elif item.role == "good":
+            values.setdefault("win", []).append(float(outcome.nll[i] < outcome.nll[i + 1]))
+    return {name: sum(v) / len(v) for name, v in sorted(values.items())}
