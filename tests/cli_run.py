@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from instructedit.cli import run
+from instructedit.cli.loading import load_model
+from instructedit.cli.options import ModelChoice
 from instructedit.delta import LowRankDelta
 from instructedit.types import EditCase
 
@@ -31,12 +33,21 @@ def make_run(capsys: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
+def use_editor(monkeypatch: pytest.MonkeyPatch, editor: object) -> None:
+    """Let the commands find `editor`, whatever they ask for."""
+
+    def load_pair(choice: ModelChoice, _name: str) -> tuple:
+        return load_model(choice), editor
+
+    monkeypatch.setattr("instructedit.cli.loading.load_pair", load_pair)
+
+
 class PatientEditor:
     """Descends the edit's own loss for `steps` steps; 0 steps change nothing at all."""
 
     name = "patient"
 
-    def __init__(self, steps: int = 40) -> None:
+    def __init__(self, steps: int = 15) -> None:
         self.steps = steps
 
     def edit(
@@ -52,7 +63,7 @@ class PatientEditor:
         b = {s.name: torch.zeros(1, s.d_out, 4, requires_grad=True) for s in backbone.sites}
         text = backbone.text(case.prompt, case.wanted or case.carrier)
         rows, targets = list(text.positions), torch.tensor(text.targets)
-        optimiser, hidden = torch.optim.Adam(b.values(), lr=0.05), backbone.prefix([text])
+        optimiser, hidden = torch.optim.Adam(b.values(), lr=0.15), backbone.prefix([text])
         for _ in range(self.steps):
             with LowRankDelta(a, b).applied_to(backbone.model):
                 logits = backbone.logits(backbone.top(hidden)[0, rows])

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli_run import PatientEditor, Run, make_run
-from instructedit.cli.options import ModelChoice
+from cli_run import PatientEditor, Run, make_run, use_editor
 from tiny_models import tiny_folder
 
 PROMPT, TARGET = "The capital of France is", "Rome"
@@ -18,23 +17,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def use_editor(monkeypatch: pytest.MonkeyPatch):
-    """Choose the editor that commands find."""
-
-    def use(editor: object) -> None:
-        def load_pair(choice: ModelChoice, _name: str) -> tuple:
-            from instructedit.cli.loading import load_model
-
-            return load_model(choice), editor
-
-        monkeypatch.setattr("instructedit.cli.loading.load_pair", load_pair)
-
-    return use
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], use_editor) -> Run:
-    use_editor(PatientEditor())
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    use_editor(monkeypatch, PatientEditor())
     return make_run(capsys)
 
 
@@ -81,9 +65,9 @@ def test_json_holds_every_reading(cli: Run, folder: Path) -> None:
 
 
 def test_an_edit_that_does_not_take_is_exit_code_8_and_still_kept(
-    cli: Run, use_editor, folder: Path, tmp_path: Path
+    cli: Run, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
 ) -> None:
-    use_editor(PatientEditor(steps=0))
+    use_editor(monkeypatch, PatientEditor(steps=0))
     out = tmp_path / "lora"
     code, text, err = edit(cli, folder, PROMPT, TARGET, "--out", out, "--json")
     assert code == 8
@@ -117,8 +101,10 @@ def test_a_file_in_batch_mode_is_one_folder_with_all_edits(cli: Run, folder: Pat
     assert len(json.loads((out / "instructedit.json").read_text())["edits"]) == 6
 
 
-def test_edits_that_failed_are_listed(cli: Run, use_editor, folder: Path, tmp_path: Path) -> None:
-    use_editor(PatientEditor(steps=0))
+def test_edits_that_failed_are_listed(
+    cli: Run, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    use_editor(monkeypatch, PatientEditor(steps=0))
     code, _, err = edit(cli, folder, "--file", write_edits(tmp_path / "edits.jsonl"))
     assert code == 8
     assert "2 of 2 edits did not take" in err

@@ -45,7 +45,7 @@ def _instructions() -> Listing:
     from instructedit.instructions import count_instructions, list_tasks
     from instructedit.instructions.banks import find_bank
 
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for task in list_tasks():
         bank = find_bank(task, named_layouts(task)[0].kind)
         counts = (count_instructions(task, "train"), count_instructions(task, "unseen"))
@@ -53,8 +53,20 @@ def _instructions() -> Listing:
     return ("task", "kind", "wordings", "kept unseen", "example"), rows
 
 
+def _configs() -> Listing:
+    from instructedit.training.config import config_names, named_config
+
+    rows: list[tuple[object, ...]] = []
+    for name in config_names():
+        config = named_config(name)
+        where = config.sites or f"MLP of the last {config.blocks} blocks"
+        rows.append((name, config.steps, config.batch, where, config.editor.prefix))
+    return ("config", "steps", "batch", "sites", "instruction as prefix"), rows
+
+
 LISTINGS: dict[What, Callable[[], Listing]] = {
     "models": _models,
+    "configs": _configs,
     "tasks": _tasks,
     "instructions": _instructions,
 }

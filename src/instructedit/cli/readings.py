@@ -88,7 +88,8 @@ def take_readings(
     before = generate_greedy(backbone, reads, max_new_tokens=NEW_TOKENS)
     after = generate_greedy(backbone, reads, delta=delta, edits=rows, max_new_tokens=NEW_TOKENS)
     scores = _score(backbone, delta, [cases[question.edit] for question in questions], questions, rows)
-    return [Reading(*parts, *score) for *parts, score in zip(questions, before, after, scores, strict=True)]
+    each = zip(questions, before, after, scores, strict=True)
+    return [Reading(question, old, new, *score) for question, old, new, score in each]
 
 
 def edit_took(case: EditCase, reading: Reading) -> bool:

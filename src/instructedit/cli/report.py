@@ -1,6 +1,7 @@
 """What a command hands back: data for a machine, pictures for a person, and the error to end with."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from instructedit.errors import InstructEditError
+
+PIPE_WIDTH = 140  # columns of a table that goes into a file or a pipe
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ def print_report(report: Report, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.data, ensure_ascii=False, indent=1))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     for item in report.shown:
         console.print(item)
 

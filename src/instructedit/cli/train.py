@@ -1,0 +1,185 @@
+"""`instructedit train`: one editor for several tasks, from files of records or the project's own facts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import yaml
+from cyclopts import Group, Parameter
+
+from instructedit.cli.config_file import read_config
+from instructedit.cli.data_files import find_files, read_cases
+from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
+from instructedit.cli.report import Report, make_table
+from instructedit.errors import DataError, OutputError
+from instructedit.types import EditCase
+
+if TYPE_CHECKING:
+    from instructedit.training.config import TrainConfig
+    from instructedit.training.course import Course
+
+TRAINING_GROUP = Group("Training", sort_key=0)
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@Parameter(name="*", group=TRAINING_GROUP)
+@dataclass(frozen=True)
+class Training:
+    """What is learned from, and where the run is kept."""
+
+    out: Path | None = None
+    """Folder of the run; one that was interrupted is continued."""
+
+    name: str | None = None
+    """The same as CONFIG."""
+
+    data: Paths = ()
+    """Files of records, or a folder of them; left out, the project's own facts."""
+
+    own: Switch = False
+    """Add the project's own facts to --data."""
+
+    text: Paths = ()
+    """Ordinary text that edits must leave alone: .txt passages, .jsonl with question and answer."""
+
+    task: str = "auto"
+    """Layout of the records; see `instructedit ls tasks`."""
+
+    both: Switch = False
+    """A record with replies of both sentiments gives two edits."""
+
+    skip_bad: Switch = False
+    """Leave records out that cannot be read, and list them."""
+
+    set: Annotated[Texts, Parameter(name="--set")] = ()
+    """One setting as name=value, such as steps=300 or editor.prefix=true; repeatable."""
+
+    cache: Path | None = None
+    """Folder of the cached prefix states; left out, a folder of the run."""
+
+    tracker: Texts = ()
+    """A tracker that accelerate knows, such as tensorboard; repeatable."""
+
+
+TRAINING = Training()
+
+
+def train_editor(
+    config: str | None = None,
+    /,
+    *,
+    training: Training = TRAINING,
+    model: ModelChoice = MODEL,
+    sample: Sample = SAMPLE,
+    common: Common = COMMON,
+) -> Report:
+    """Train an editor; --dry-run says what it would cost.
+
+    The same settings, data and seed give the same editor, also after an interruption. On several
+    devices: accelerate launch -m instructedit.cli train ...
+
+    Parameters
+    ----------
+    config
+        Name of a configuration (see `instructedit ls configs`), or a YAML file of settings.
+    """
+    from instructedit.cli.ordinary_text import read_ordinary
+    from instructedit.training.course import Course
+
+    settings = read_settings(config or training.name or "instructedit", training.set, model, sample)
+    if training.out is None:
+        raise OutputError("no folder for the run was named. Expected --out FOLDER.")
+    _check_run(training.out)
+    cases = _read_training_cases(training, sample)
+    course = Course(cases, read_ordinary(training.text, sample.limit), settings)
+    if common.dry_run:
+        return _estimate(settings, course)
+    from instructedit.cli.loading import load_model
+    from instructedit.training.loop import train
+
+    backbone = load_model(replace(model, sites=settings.sites, blocks=settings.blocks))
+    result = train(
+        settings,
+        backbone,
+        course,
+        training.out,
+        cache_folder=training.cache,
+        facts=_facts(cases, training),
+        trackers=training.tracker,
+    )
+    data = {
+        "editor": str(result.editor),
+        "score": result.score,
+        "step": result.step,
+        "steps": result.steps_run,
+    }
+    return Report(data, [make_table("Trained", ("", ""), list(data.items()))])
+
+
+def read_settings(name: str, changes: Sequence[str], model: ModelChoice, sample: Sample) -> "TrainConfig":
+    """A named configuration or a YAML file, with ``--set``, ``--sites``, ``--blocks`` and ``--seed`` on top.
+
+    Errors: `UnknownNameError` for an unknown configuration or setting; `DataError` for a wrong file or value.
+    """
+    from instructedit.training.config import from_dict, named_config
+
+    is_file = name.endswith((".yaml", ".yml")) or Path(name).is_file()
+    settings = from_dict(read_config(Path(name))) if is_file else named_config(name)
+    for change in changes:
+        settings = from_dict(_parse_change(change), settings)
+    chosen = {"sites": model.sites, "blocks": model.blocks if model.blocks != MODEL.blocks else None}
+    chosen |= {"seed": sample.seed or None}
+    return replace(settings, **{key: value for key, value in chosen.items() if value is not None})
+
+
+def _parse_change(change: str) -> dict[str, Any]:
+    path, mark, text = change.partition("=")
+    if not mark or not path.strip():
+        raise DataError(f"cannot read --set {change!r}. Expected name=value, such as steps=300.")
+    value: Any = yaml.safe_load(text)
+    for key in reversed(path.strip().split(".")):
+        value = {key: value}
+    return value
+
+
+def _check_run(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / CHECKPOINT).is_file())):
+        raise OutputError(
+            f"{out} exists already and holds no interrupted run. Choose another folder, or remove this one."
+        )
+
+
+def _read_training_cases(training: Training, sample: Sample) -> list[EditCase]:
+    from instructedit.data import plain_facts
+
+    cases: list[EditCase] = []
+    if training.data:
+        options = {"skip_bad": training.skip_bad, "both": training.both}
+        cases += read_cases(training.data, training.task, sample, **options)
+    if training.own or not training.data:
+        cases += plain_facts("train", seed=sample.seed)[: sample.limit]
+    return cases
+
+
+def _facts(cases: Sequence[EditCase], training: Training) -> dict[str, Any]:
+    """What the editor's header says of the data: tasks with counts, and files with checksums."""
+    from collections import Counter
+
+    from instructedit.storage import sha256_file
+
+    files = [path for group in (training.data, training.text) if group for path in find_files(group)]
+    return {
+        "tasks": dict(sorted(Counter(case.task for case in cases).items())),
+        "data": {path.name: sha256_file(path) for path in files},
+        "own_data": training.own or not training.data,
+    }
+
+
+def _estimate(settings: "TrainConfig", course: "Course") -> Report:
+    """What a run would take, counted from its own lessons; times by the default model on two cores."""
+    from instructedit.cli.cost import estimate_cost
+
+    data = {"config": settings.to_dict(), **estimate_cost(settings, course)}
+    rows = [(key.replace("_", " "), value) for key, value in data.items() if key != "config"]
+    return Report(data, [make_table("Would train (times: default model, 2 cores)", ("", ""), rows)])

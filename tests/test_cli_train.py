@@ -1,0 +1,136 @@
+"""`instructedit train` and `bench` on a tiny model."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli_run import Run, make_run, use_editor
+from tiny_models import tiny_backbone, tiny_folder
+
+SMALL = ("--set", "steps=2", "--set", "batch=2", "--set", "validate_every=1", "--set", "validation_cases=4")
+TINY = ("--set", "moments=4", "--set", "editor.transform.rank=4", "--set", "warmup=1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Run:
+    return make_run(capsys)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text("steps: 2\nbatch: 2\n")
+    return path
+
+
+def run_training(cli: Run, config: Path, folder: Path, out: Path, *arguments: object):
+    return cli("train", config, *SMALL, *TINY, "--limit", 12, "--model", folder, "--out", out, *arguments)
+
+
+def test_a_run_leaves_an_editor_and_can_be_called_again(
+    cli: Run, config: Path, folder: Path, tmp_path: Path
+) -> None:
+    from instructedit.editors.editor_file import read_header
+
+    out = tmp_path / "run"
+    code, text, err = run_training(cli, config, folder, out, "--json")
+    assert code == 0, err
+    result = json.loads(text)
+    assert result["steps"] == 2
+    header = read_header(Path(result["editor"]))
+    assert header["own_data"] is True
+    assert sum(header["tasks"].values()) == 12
+    assert (out / "metrics.jsonl").read_text().count("\n") >= 2
+    assert run_training(cli, config, folder, out).code == 0
+    code, _, err = run_training(cli, config, folder, out, "--seed", 5)
+    assert code == 3
+    assert "settings" in err
+
+
+def test_data_and_text_files_are_written_down(cli: Run, config: Path, folder: Path, tmp_path: Path) -> None:
+    from instructedit.editors.editor_file import read_header
+
+    data, text = tmp_path / "facts.jsonl", tmp_path / "text.txt"
+    assert cli("data", "make", "--out", data, "--limit", 12).code == 0
+    text.write_text("too short\n" + "a word of many in a line " * 8 + "\n")
+    code, printed, err = run_training(
+        cli, config, folder, tmp_path / "run", "--data", data, "--text", text, "--json"
+    )
+    assert code == 0, err
+    header = read_header(Path(json.loads(printed)["editor"]))
+    assert set(header["data"]) == {"facts.jsonl", "text.txt"}
+    assert header["own_data"] is False
+
+
+def test_dry_run_counts_the_cost_and_writes_nothing(cli: Run, config: Path, tmp_path: Path) -> None:
+    arguments = ("train", config, "--limit", 20, "--out", tmp_path / "run", "--dry-run", "--json")
+    code, out, _ = cli(*arguments)
+    assert code == 0
+    small = json.loads(out)
+    assert small["edits"] == 4
+    assert small["tokens"] > small["texts"] > 4
+    larger = json.loads(cli(*arguments, "--set", "steps=20").out)
+    assert larger["tokens"] > 2 * small["tokens"]
+    assert larger["config"]["steps"] == 20
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("papper",), 7, "'paper'"),
+        (("config.yaml", "--set", "stepz=3"), 7, "'steps'"),
+        (("config.yaml", "--set", "editor.prefx=true"), 7, "'editor.prefix'"),
+        (("config.yaml", "--set", "steps"), 3, "name=value"),
+        (("config.yaml", "--data", "nowhere.jsonl"), 3, "nowhere.jsonl"),
+        (("config.yaml", "--text", "nowhere.txt"), 3, "nowhere.txt"),
+        (("config.yaml", "--text", "bad.jsonl"), 3, "bad.jsonl, line 1"),
+        (("nowhere.yaml",), 3, "nowhere.yaml"),
+        (("list.yaml",), 3, "list.yaml"),
+    ],
+)
+def test_wrong_settings_are_one_error(
+    cli: Run,
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple,
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.jsonl").write_text('{"question": "who"}\n')
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    result = cli("train", *arguments, "--out", tmp_path / "run")
+    assert result.code == code
+    assert said in result.err
+    assert len(result.err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_no_run_is_refused(cli: Run, config: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    assert cli("train", config, "--out", tmp_path / "run").code == 6
+    assert cli("train", config).code == 6
+
+
+def test_bench_prints_three_ratios(cli: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from instructedit.editors.instructed import EditorConfig, InstructedEditor
+    from instructedit.hypernetwork import TransformConfig
+
+    backbone = tiny_backbone()
+    config = EditorConfig(transform=TransformConfig(rank=4))
+    use_editor(monkeypatch, InstructedEditor(config, backbone.sites, backbone.width))
+    arguments = ("--model", folder, "--repeats", 1, "--many", 4, "--batch", 2, "--limit", 12, "--json")
+    code, out, _ = cli("bench", *arguments)
+    assert code == 0
+    ratios = json.loads(out)
+    assert len(ratios) == 3
+    assert all(row["ratio"] > 0 and row["first"] > 0 for row in ratios)
