@@ -20,9 +20,9 @@ class Hop:
     prompts: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Relation:
-    """One column of a table in words; the slots are explained in ``relations.yaml``."""
+    """One column of a table in words; the slots are explained in ``relations.yaml``. Equal only to itself."""
 
     name: str
     table: str

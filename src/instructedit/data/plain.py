@@ -96,10 +96,14 @@ def _own(fact: Fact, facts: Sequence[Fact], rng: random.Random) -> list[Probe]:
 
 
 def _neighbours(fact: Fact, facts: Sequence[Fact], rng: random.Random) -> list[Probe]:
-    """The same relation of other subjects, none of which has the new answer already."""
-    same = [other for other in facts if other.relation == fact.relation]
-    others = [other for other in same if other.object != fact.object and other.subject != fact.subject]
-    chosen = rng.sample(others, min(NEIGHBOURS, len(others)))
+    """The same relation of other subjects, none of which has the new answer already.
+
+    Where a split has too few of them, facts of other relations in the same table help out.
+    """
+    table = [other for other in facts if other.relation.table == fact.relation.table]
+    others = [other for other in table if other.object != fact.object and other.subject != fact.subject]
+    rng.shuffle(others)
+    chosen = sorted(others, key=lambda other: other.relation is not fact.relation)[:NEIGHBOURS]
     return [_probe("locality", o.relation.prompts, o, o.object, "neighborhood", rng) for o in chosen]
 
 

@@ -1,6 +1,7 @@
 """The probes of one record: every form in which the published layouts write them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, get_args
 
 from instructedit.data.fields import (
@@ -30,12 +31,17 @@ def read_probes(case: EditCase, record: Record, probe_map: ProbeMap) -> list[Pro
     prompts = [text.replace("{subject}", case.subject) for text in probe_map.text]
     for path in probe_map.prompts:
         prompts += [_tidy(text, probe_map) for text in read_texts(find(record, path), path)]
-    answers = (case.wanted,) if case.wanted else ()
-    if probe_map.answers:
-        answers = read_answers(find(record, probe_map.answers), probe_map.answers)
-        prompts = prompts if answers else []
     prompts = [prompt for prompt in prompts if prompt][: probe_map.take]
-    return [Probe(probe_map.group, prompt, answers, probe_map.name) for prompt in prompts]
+    if not probe_map.answers:
+        return [Probe(probe_map.group, prompt, _wanted(case, prompt), probe_map.name) for prompt in prompts]
+    answers = read_answers(find(record, probe_map.answers), probe_map.answers)
+    return [Probe(probe_map.group, prompt, answers, probe_map.name) for prompt in prompts if answers]
+
+
+def _wanted(case: EditCase, prompt: str) -> tuple[str, ...]:
+    """The answer an edit wants to another wording: an erasure's depends on the wording's form."""
+    wanted = replace(case, prompt=prompt).wanted
+    return (wanted,) if wanted else ()
 
 
 def _tidy(prompt: str, probe_map: ProbeMap) -> str:
@@ -65,13 +71,10 @@ def _read_entry(entry: Any, field: str) -> Iterator[tuple[str, tuple[str, ...]]]
     if not isinstance(entry, dict) or "prompt" not in entry:
         raise bad_field(field, entry, "an object with prompt and ground_truth")
     truth = entry.get("ground_truth")
-    if isinstance(entry["prompt"], list):
-        prompts = read_texts(entry["prompt"], f"{field}.prompt")
-        truths = truth if isinstance(truth, list) else [truth] * len(prompts)
-        if len(truths) != len(prompts):
-            raise bad_field(f"{field}.ground_truth", truth, f"one answer for each of {len(prompts)} prompts")
-    else:
-        prompts, truths = [read_text(entry["prompt"], f"{field}.prompt")], [truth]
+    prompts = read_texts(entry["prompt"], f"{field}.prompt")
+    truths = truth if len(prompts) > 1 and isinstance(truth, list) else [truth] * len(prompts)
+    if len(truths) != len(prompts):
+        raise bad_field(f"{field}.ground_truth", truth, f"one answer for each of {len(prompts)} prompts")
     for prompt, answer in zip(prompts, truths, strict=True):
         answers = read_answers(answer, f"{field}.ground_truth")
         if prompt and answers:
