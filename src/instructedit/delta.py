@@ -138,7 +138,9 @@ class LowRankDelta:
         try:
             tensors, header = load_tensors(Path(path))
         except (OSError, SafetensorError) as error:
-            raise DataError(f"cannot read the delta {path}: {error}. Expected a file that `save` wrote.") from error
+            raise DataError(
+                f"cannot read the delta {path}: {error}. Expected a file that `save` wrote."
+            ) from error
         if header.pop("format", "") != FORMAT:
             raise DataError(f"{path} is a safetensors file but not a delta. Expected one that `save` wrote.")
         return LowRankDelta(

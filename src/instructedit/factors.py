@@ -61,7 +61,9 @@ def answer_rows(texts: Sequence[Text], device: torch.device) -> tuple[Tensor, Te
 def answer_nll(backbone: Backbone, top: Float[Tensor, "b t d"], texts: Sequence[Text]) -> Float[Tensor, " b"]:
     """The mean negative log-likelihood of each text's answer tokens, in nats."""
     rows, positions, targets = answer_rows(texts, top.device)
-    loss = nn.functional.cross_entropy(backbone.logits(top[rows, positions]).float(), targets, reduction="none")
+    loss = nn.functional.cross_entropy(
+        backbone.logits(top[rows, positions]).float(), targets, reduction="none"
+    )
     counts = torch.bincount(rows, minlength=len(texts)).clamp(min=1)
     return torch.zeros(len(texts), device=top.device).index_add(0, rows, loss) / counts
 

@@ -5,9 +5,9 @@ site moves against its gradient. Everything else is learned.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -32,7 +32,7 @@ class TransformConfig:
 
 
 class ConditionedBlock(nn.Module):
-    """One residual block, shared by the sites of one shape: h + U gelu((1 + s + F z) * V h/sqrt(d) + t + G z).
+    """One residual block, shared by sites of one shape: h + U gelu((1 + s + F z) * V h/sqrt(d) + t + G z).
 
     U starts at zero, so the block starts as the identity; F and G do not, so the code is felt as
     soon as U moves. Each site has its own scale s and shift t.
@@ -53,7 +53,7 @@ class ConditionedBlock(nn.Module):
 
 
 class CodeReader(nn.Module):
-    """The instruction's code z: the frozen model's mean hidden state over it, projected; or a learned null code."""
+    """The instruction's code z: the frozen model's mean state over it, projected; or a learned null code."""
 
     def __init__(self, width: int, size: int) -> None:
         super().__init__()
@@ -82,13 +82,20 @@ class ShapeTransform(nn.Module):
         self.log_ridge = nn.Parameter(torch.zeros(count))
         self.log_damping = nn.Parameter(torch.zeros(count))
 
+    def site_statistics(self) -> Iterator[tuple[Site, SiteStatistics]]:
+        """Each site with its statistics."""
+        modules: Iterable[Any] = self.statistics
+        yield from zip(self.sites, modules, strict=True)
+
     def forward(
         self, factors: Factors, z: Float[Tensor, "b z"]
     ) -> dict[str, tuple[Float[Tensor, "b r d_in"], Float[Tensor, "b d_out r"]]]:
         """The LoRA pair of every site; rows outside the factors' mask give zeros."""
         keys, values = self.transform(factors, z)
         mask = factors.mask[..., None]
-        steps = torch.exp(self.log_step + z @ self.step_code if z.shape[-1] else self.log_step.expand(len(mask), -1))
+        steps = torch.exp(
+            self.log_step + z @ self.step_code if z.shape[-1] else self.log_step.expand(len(mask), -1)
+        )
         pairs = {}
         for index, site in enumerate(self.sites):
             key, value = keys[index] * mask, -values[index] * mask * steps[:, index, None, None]
@@ -100,8 +107,10 @@ class ShapeTransform(nn.Module):
     ) -> tuple[Float[Tensor, "s b n d_in"], Float[Tensor, "s b n d_out"]]:
         """Normalised inputs and gradients through the residual blocks."""
         rows = [
-            torch.cat(stats.normalise(factors.inputs[site.name], factors.gradients[site.name], factors.mask), -1)
-            for site, stats in zip(self.sites, self.statistics, strict=True)
+            torch.cat(
+                stats.normalise(factors.inputs[site.name], factors.gradients[site.name], factors.mask), -1
+            )
+            for site, stats in self.site_statistics()
         ]
         h = torch.stack(rows)
         for block in self.blocks:
@@ -111,10 +120,11 @@ class ShapeTransform(nn.Module):
     def aggregate(
         self, index: int, keys: Float[Tensor, "b n d_in"], values: Float[Tensor, "b n d_out"]
     ) -> tuple[Float[Tensor, "b n d_in"], Float[Tensor, "b d_out n"]]:
-        """From rows to the update that maps key j to value j: the plain sum, or the ridge solution in its dual form.
+        """From rows to the update that maps key j to value j: the plain sum, or the ridge solution.
 
-        With C = I + beta*Sigma on keys in units of their spread, dW.T = C^-1 K.T (K C^-1 K.T + e^lambda I)^-1 D
-        (MALMEN, arXiv 2311.04661, eq. 5, with C in the place of the identity). `sum` leaves the solve out.
+        In its dual form, with C = I + beta*Sigma on keys in units of their spread:
+        dW.T = C^-1 K.T (K C^-1 K.T + e^lambda I)^-1 D. `sum` leaves the solve out.
+        Source: MALMEN (arXiv 2311.04661), eq. 5, with C in the place of the identity.
         """
         stats: SiteStatistics = self.statistics[index]  # type: ignore[assignment]
         keys = keys / math.sqrt(self.d_in)
@@ -143,7 +153,7 @@ class Hypernetwork(nn.Module):
     def forward(
         self, factors: Factors, state: Float[Tensor, "b d"], absent: Bool[Tensor, " b"]
     ) -> LowRankDelta:
-        """One delta an edit. `state` is the mean hidden state over the instruction, `absent` says there is none."""
+        """One delta an edit. `state` is the mean state over the instruction, `absent` says there is none."""
         z = self.reader(state, absent) if self.reader else state.new_zeros(len(state), 0)
         pairs = {}
         for shape in self.shapes:
@@ -152,8 +162,5 @@ class Hypernetwork(nn.Module):
 
     def statistics(self) -> dict[str, SiteStatistics]:
         """Each site's statistics, by its name."""
-        return {
-            site.name: stats
-            for shape in self.shapes
-            for site, stats in zip(shape.sites, shape.statistics, strict=True)
-        }
+        shapes: Iterable[Any] = self.shapes
+        return {site.name: stats for shape in shapes for site, stats in shape.site_statistics()}

@@ -36,9 +36,12 @@ class SiteStatistics(nn.Module):
 
     @torch.no_grad()
     def update(
-        self, inputs: Float[Tensor, "m d_in"], gradients: Float[Tensor, "m d_out"], outputs: Float[Tensor, "m d_out"]
+        self,
+        inputs: Float[Tensor, "m d_in"],
+        gradients: Float[Tensor, "m d_out"],
+        outputs: Float[Tensor, "m d_out"],
     ) -> None:
-        """Merge one batch of rows into the moments (Chan, Golub and LeVeque 1979, for the mean and squares)."""
+        """Merge a batch of rows into the moments (Chan, Golub and LeVeque 1979, for mean and squares)."""
         rows = len(inputs)
         total = self.count + rows
         shift = inputs.mean(0) - self.mean
@@ -70,14 +73,19 @@ class SiteStatistics(nn.Module):
         return (self.output_squares / self.count.clamp(min=1)).sqrt() + EPSILON
 
     def normalise(
-        self, inputs: Float[Tensor, "b n d_in"], gradients: Float[Tensor, "b n d_out"], mask: Bool[Tensor, "b n"]
+        self,
+        inputs: Float[Tensor, "b n d_in"],
+        gradients: Float[Tensor, "b n d_out"],
+        mask: Bool[Tensor, "b n"],
     ) -> tuple[Float[Tensor, "b n d_in"], Float[Tensor, "b n d_out"]]:
         """Inputs standardised; gradients divided by the edit's own RMS, then by their spread."""
         scaled = scale_by_edit(gradients, mask) / self.gradient_spread
         return (inputs - self.mean) / self.spread * mask[..., None], scaled
 
-    def damp(self, keys: Float[Tensor, "b n d_in"], log_damping: Float[Tensor, ""]) -> Float[Tensor, "b n d_in"]:
-        """Multiply keys by (I + beta Sigma)^-1 on the stored directions, beta = exp(log_damping); the rest is kept."""
+    def damp(
+        self, keys: Float[Tensor, "b n d_in"], log_damping: Float[Tensor, ""]
+    ) -> Float[Tensor, "b n d_in"]:
+        """Multiply keys by (I + beta Sigma)^-1 on the stored directions, with beta = exp(log_damping)."""
         weight = log_damping.exp() * self.moments
         return keys - ((keys @ self.directions) * (weight / (1 + weight))) @ self.directions.mT
 

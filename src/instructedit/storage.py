@@ -42,7 +42,9 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """The one message for a write that the system refused."""
     reason = error.strerror or type(error).__name__
-    return OutputError(f"cannot write {path}: {reason}. Free some space or choose another place, then run it again.")
+    return OutputError(
+        f"cannot write {path}: {reason}. Free some space or choose another place, then run it again."
+    )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -89,7 +91,9 @@ def _replace_folder(source: Path, path: Path) -> None:
     shutil.rmtree(aside.parent, ignore_errors=True)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None) -> None:
+def save_tensors(
+    path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write tensors and a string-to-string header as one safetensors file, atomically."""
     from safetensors.torch import save
 

@@ -73,8 +73,8 @@ class Backbone:
                 ids = head + self._ids(f" {answer}", start=False)
         if len(ids) > self.context:
             raise DataError(
-                f"the prompt {prompt[:60]!r}... with its answer has {len(ids)} tokens and the model's context "
-                f"holds {self.context}. Shorten it."
+                f"the prompt {prompt[:60]!r}... with its answer has {len(ids)} tokens and the model's "
+                f"context holds {self.context}. Shorten it."
             )
         return Text(ids, len(head))
 
@@ -180,8 +180,8 @@ class Backbone:
         hidden = self.top(self._run_prefix(ids))
         if not torch.allclose(self.logits(hidden[0]).float(), expected, atol=0.05, rtol=0.01):
             raise ModelError(
-                f"{self.name or type(self.model).__name__} changes its logits after the output head in a way that "
-                "is not known here. Expected a plain head, with or without final_logit_softcapping."
+                f"{self.name or type(self.model).__name__} changes its logits after the output head in a way "
+                "that is not known here. Expected a plain head, with or without final_logit_softcapping."
             )
         return self._tuple_blocks
 

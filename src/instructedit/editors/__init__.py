@@ -1,4 +1,4 @@
-"""Editors: each turns cases into deltas behind one protocol; the registry imports one only when it is asked for."""
+"""Editors: each turns cases into deltas behind one protocol; one is imported only when it is asked for."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -62,7 +62,9 @@ def load_editor(path: Path, backbone: Backbone | None = None) -> InstructedEdito
     try:
         editor.load_state_dict({name: value.float() for name, value in tensors.items()})
     except RuntimeError as error:
-        raise EditorFileError(f"{path} does not hold the weights that its header describes: {error}") from error
+        raise EditorFileError(
+            f"{path} does not hold the weights that its header describes: {error}"
+        ) from error
     return editor.to(backbone.device if backbone is not None else "cpu").eval()
 
 
@@ -71,16 +73,16 @@ def check_match(header: dict[str, Any], backbone: Backbone, path: Path) -> None:
     model = header["model"]
     if model["checksum"] != backbone.checksum:
         raise EditorFileError(
-            f"{path} was trained for the model {model['name']!r} (checksum {model['checksum'][:12]}) and this is "
-            f"{backbone.name!r} (checksum {backbone.checksum[:12]}). Load that model, or train an editor for this "
-            "one with `instructedit train`."
+            f"{path} was trained for the model {model['name']!r} (checksum {model['checksum'][:12]}) and "
+            f"this is {backbone.name!r} (checksum {backbone.checksum[:12]}). Load that model, or train "
+            "an editor for this one with `instructedit train`."
         )
     sites = [asdict(site) for site in backbone.sites]
     if header["sites"] != sites or header["start_ids"] != list(backbone.start_ids):
         raise EditorFileError(
-            f"{path} edits {len(header['sites'])} sites, first {header['sites'][0]['name']}, with start tokens "
-            f"{header['start_ids']}; the model was loaded with {len(sites)}, first {sites[0]['name']}, and "
-            f"{list(backbone.start_ids)}. Load the backbone with the editor's own: load_for_editor(path)."
+            f"{path} edits {len(header['sites'])} sites, first {header['sites'][0]['name']}, with start "
+            f"tokens {header['start_ids']}; the model was loaded with {len(sites)}, first {sites[0]['name']}, "
+            f"and {list(backbone.start_ids)}. Load the backbone with the editor's own: load_for_editor(path)."
         )
 
 

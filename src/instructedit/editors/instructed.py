@@ -64,7 +64,9 @@ class InstructedEditor(nn.Module):
     ) -> list[Text]:
         """The texts whose loss is differentiated: the request, behind its instruction in the prefix way."""
         return [
-            backbone.text(render(words, case.prompt, case.task) if self.config.prefix else case.prompt, case.carrier)
+            backbone.text(
+                render(words, case.prompt, case.task) if self.config.prefix else case.prompt, case.carrier
+            )
             for case, words in zip(cases, instructions, strict=True)
         ]
 

@@ -67,7 +67,9 @@ def _fill(default: Any, values: Mapping[str, Any], path: str) -> Any:
 def config_names() -> list[str]:
     """The named configurations that come with the package."""
     folder = files("instructedit") / "configs"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
 
 
 def named_config(name: str) -> TrainConfig:

@@ -129,7 +129,9 @@ class LessonMaker:
         config = self.config
         prompts = [case.prompt, *(probe.prompt for probe in case.group("rephrase"))]
         items = []
-        for good, bad in zip(_draw(case.good, config.replies, rng), _draw(case.bad, config.replies, rng), strict=False):
+        for good, bad in zip(
+            _draw(case.good, config.replies, rng), _draw(case.bad, config.replies, rng), strict=False
+        ):
             prompt = rng.choice(prompts) if rng.random() < 0.6 else case.prompt
             items += [Item("good", "reply", prompt, good), Item("bad", "reply", prompt, bad)]
         own = case.group("locality")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,12 @@ from instructedit.training.lessons import Item, Lesson
 from instructedit.training.losses import Outcome, lesson_loss, read_slots, score_items
 from instructedit.training.moments import collect_moments
 
-STEP_SIZES = ("log_step", "step_code", "log_ridge", "log_damping")  # learn at `lr_steps`, in their own group only
+STEP_SIZES = (
+    "log_step",
+    "step_code",
+    "log_ridge",
+    "log_damping",
+)  # learn at `lr_steps`, in their own group only
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ class TrainResult:
 class LessonStep(nn.Module):
     """The loss of some lessons as one module, so that `accelerate` can spread it over processes."""
 
-    def __init__(self, editor: InstructedEditor, backbone: Backbone, cache: PrefixCache, config: TrainConfig) -> None:
+    def __init__(
+        self, editor: InstructedEditor, backbone: Backbone, cache: PrefixCache, config: TrainConfig
+    ) -> None:
         super().__init__()
         self.editor = editor
         self._frozen = (backbone, cache)  # a tuple: not registered, so neither copied nor synchronised
@@ -74,7 +81,9 @@ def train(
     A run in `out` that was interrupted is continued to the bit. `facts` joins the editor's header.
     Errors: `DataError` when `out` holds another run, `OutputError` when it cannot be written.
     """
-    accelerator = Accelerator(cpu=backbone.device.type == "cpu", log_with=list(trackers) or None, project_dir=str(out))
+    accelerator = Accelerator(
+        cpu=backbone.device.type == "cpu", log_with=list(trackers) or None, project_dir=str(out)
+    )
     accelerator.init_trackers("instructedit")
     editor = InstructedEditor(config.editor, backbone.sites, backbone.width, config.seed).to(backbone.device)
     cache = PrefixCache(cache_folder or out / "prefix-cache", backbone)
@@ -88,10 +97,27 @@ def train(
         prepare_cache(course, editor, backbone, cache, from_step=progress.step)
         cache = step_module.__dict__["_frozen"][1]
     if progress.step == 0:
-        collect_moments(editor.hypernetwork, backbone, course.moment_texts(editor, backbone),
-                        course.ordinary_texts(backbone), cache)
+        collect_moments(
+            editor.hypernetwork,
+            backbone,
+            course.moment_texts(editor, backbone),
+            course.ordinary_texts(backbone),
+            cache,
+        )
     wrapped, optimizer = accelerator.prepare(step_module, optimizer)
-    run = Run(config, backbone, course, out, accelerator, editor, step_module, wrapped, optimizer, progress, facts or {})
+    run = Run(
+        config,
+        backbone,
+        course,
+        out,
+        accelerator,
+        editor,
+        step_module,
+        wrapped,
+        optimizer,
+        progress,
+        facts or {},
+    )
     return run.finish(on_step)
 
 
@@ -123,7 +149,9 @@ def schedule(step: int, config: TrainConfig) -> float:
     return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / max(1, config.steps))))
 
 
-def _resume(checkpoint: Path, editor: InstructedEditor, optimizer: torch.optim.Optimizer, run: str) -> Progress:
+def _resume(
+    checkpoint: Path, editor: InstructedEditor, optimizer: torch.optim.Optimizer, run: str
+) -> Progress:
     progress = load_checkpoint(checkpoint, editor, optimizer)
     if progress.run != run:
         raise DataError(
@@ -191,18 +219,27 @@ class Run:
         if score > progress.best:
             progress.best, progress.best_step, progress.stale = score, progress.step, 0
             if self.accelerator.is_main_process:
-                facts = {**self.facts, "config": self.config.to_dict(), "seed": self.config.seed,
-                         "step": progress.step, "validation": {"score": score, **readings}}
+                facts = {
+                    **self.facts,
+                    "config": self.config.to_dict(),
+                    "seed": self.config.seed,
+                    "step": progress.step,
+                    "validation": {"score": score, **readings},
+                }
                 save_editor(self.editor, self.out / "editor.safetensors", self.backbone, facts)
         log.add(progress.step, {"validation": score, **readings})
 
     def save(self, path: Path) -> None:
         if self.accelerator.is_main_process:
-            save_checkpoint(path, self.editor, getattr(self.optimizer, "optimizer", self.optimizer), self.progress)
+            save_checkpoint(
+                path, self.editor, getattr(self.optimizer, "optimizer", self.optimizer), self.progress
+            )
         self.accelerator.wait_for_everyone()
 
 
-def validation_score(module: LessonStep, lessons: Sequence[Lesson], batch: int = 10) -> tuple[float, dict[str, float]]:
+def validation_score(
+    module: LessonStep, lessons: Sequence[Lesson], batch: int = 10
+) -> tuple[float, dict[str, float]]:
     """The mean over kinds of edit of the mean over slots, all shares between 0 and 1."""
     groups: dict[str, list[tuple[Item, tuple[float, float, float]]]] = {}
     for start in range(0, len(lessons), batch):

@@ -60,7 +60,9 @@ def score_items(
     parts = []
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
-        parts.append(_score_bucket(backbone, delta, [items[i] for i in chosen], [texts[i] for i in chosen], cache))
+        parts.append(
+            _score_bucket(backbone, delta, [items[i] for i in chosen], [texts[i] for i in chosen], cache)
+        )
     back = torch.tensor(order).argsort()
     return Outcome(*(torch.cat(values)[back] for values in zip(*parts, strict=True)))
 
@@ -88,7 +90,9 @@ def _score_bucket(
         with torch.no_grad():
             base_top = backbone.top(hidden[kept])
             place = kept.cumsum(0) - 1
-            base = torch.log_softmax(backbone.logits(base_top[place[rows[chosen]], positions[chosen]]).float(), -1)
+            base = torch.log_softmax(
+                backbone.logits(base_top[place[rows[chosen]], positions[chosen]]).float(), -1
+            )
         kl = (base.exp() * (base - logs[chosen])).sum(-1)
         mean = _mean_by_row(rows[chosen], len(items))
         divergence = mean(kl)
@@ -96,7 +100,7 @@ def _score_bucket(
     return nll, exact, divergence, unchanged
 
 
-def _mean_by_row(rows: Tensor, count: int):  # noqa: ANN202 - a closure over the two
+def _mean_by_row(rows: Tensor, count: int):
     sizes = torch.bincount(rows, minlength=count).clamp(min=1)
     return lambda values: torch.zeros(count, device=values.device).index_add(0, rows, values) / sizes
 
@@ -104,7 +108,7 @@ def _mean_by_row(rows: Tensor, count: int):  # noqa: ANN202 - a closure over the
 def lesson_loss(
     lessons: Sequence[Lesson], outcome: Outcome, config: LossConfig
 ) -> tuple[Float[Tensor, ""], dict[str, float]]:
-    """The mean loss of a batch and its readings by slot: match for fitted texts, unchanged share for kept ones."""
+    """The mean loss of a batch, and readings by slot: match for fitted texts, unchanged share for kept."""
     items = [item for lesson in lessons for item in lesson.items]
     total = outcome.nll.new_zeros(())
     start = 0
@@ -115,7 +119,7 @@ def lesson_loss(
 
 
 def _one_lesson(items: Sequence[Item], outcome: Outcome, start: int, config: LossConfig) -> Tensor:
-    """Fit, keep, and replies: bounded gap between good and bad (the paper's sentiment score, first factor)."""
+    """Fit, keep, and replies: a bounded gap of good and bad (first factor of the paper's sentiment score)."""
 
     def chosen(values: Tensor, role: str) -> Tensor:
         return torch.stack([values[start + i] for i, item in enumerate(items) if item.role == role])
