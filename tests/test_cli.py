@@ -128,3 +128,9 @@ def test_prompts_that_look_like_options_or_markup_are_taken_as_they_are(cli: Run
     code, out, _ = cli("edit", "--dry-run", "--", "--force [bold]is[/bold]", "[red]")
     assert code == 0
     assert "[bold]is[/bold]" in out
+
+
+def test_the_page_of_help_texts_is_up_to_date() -> None:
+    script = Path(__file__).parent.parent / "scripts" / "make_cli_docs.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], check=False)
+    assert done.returncode == 0, "docs/cli.md differs from the commands' help: run `make docs`"

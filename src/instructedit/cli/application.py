@@ -1,6 +1,9 @@
 """The table of commands; adding one is one line here and one short file."""
 
+from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from cyclopts import App
 
@@ -20,7 +23,7 @@ HELP = "Change one thing a language model believes, by an instruction, and keep 
 
 
 def make_app() -> App:
-    """The application with its commands; a command's file is imported only when it is asked for."""
+    """The application with its commands. Their files are light: torch is imported when a command runs."""
     app = App(
         name="instructedit",
         help=HELP,
@@ -32,12 +35,17 @@ def make_app() -> App:
         print_error=False,
     )
     for name, target in COMMANDS.items():
-        app.command(target, name=name)
+        app.command(_find(target), name=name)
     data = App(name="data", help="The project's own data set.")
     for name, target in DATA_COMMANDS.items():
-        data.command(target, name=name)
+        data.command(_find(target), name=name)
     app.command(data)
     return app
+
+
+def _find(target: str) -> Callable[..., Any]:
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)
 
 
 def _version() -> str:

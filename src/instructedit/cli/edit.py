@@ -32,8 +32,7 @@ class Making:
     """Name or file of a trained editor."""
 
     mode: Literal["batch", "single"] = "batch"
-    """Many edits: batch sums them into one adapter, asked with all edits in force; single makes each one
-    for the unedited model and keeps each in a folder of its own."""
+    """Many edits: batch sums them into one adapter; single keeps each by itself, in a folder of its own."""
 
     out: Path | None = None
     """Folder for the LoRA adapter and the record of the edits; left out, nothing is kept."""

@@ -33,6 +33,19 @@ def _models() -> Listing:
     return ("model", "here", "note"), [("default", ready, note), anything]
 
 
+def _editors() -> Listing:
+    from instructedit.cli.loading import EDITORS, find_editor
+    from instructedit.editors.editor_file import read_header
+
+    rows: list[tuple[object, ...]] = []
+    for name in EDITORS:
+        path = find_editor(name)
+        header = read_header(path) if path.is_file() else {}
+        model, tasks = header.get("model", {}).get("name"), ", ".join(header.get("tasks", ()))
+        rows.append((name, path.is_file(), model, tasks, str(path)))
+    return ("editor", "here", "model", "tasks", "file"), rows
+
+
 def _tasks() -> Listing:
     from instructedit.data.layouts import load_layouts
 
@@ -67,6 +80,7 @@ def _configs() -> Listing:
 LISTINGS: dict[What, Callable[[], Listing]] = {
     "models": _models,
     "configs": _configs,
+    "editors": _editors,
     "tasks": _tasks,
     "instructions": _instructions,
 }

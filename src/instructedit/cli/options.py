@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 Dtype = Literal["float32", "bfloat16", "float16", "auto"]
-Switch = Annotated[bool, Parameter(negative="")]
-Texts = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
-Paths = Annotated[tuple[Path, ...], Parameter(negative="", consume_multiple=True)]
+Switch = Annotated[bool, Parameter(negative="", show_default=False)]
+Texts = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False, show_default=False)]
+Paths = Annotated[tuple[Path, ...], Parameter(negative="", consume_multiple=True, show_default=False)]
 
 MODEL_GROUP = Group("Model", sort_key=2)
 COMMON_GROUP = Group("Common", sort_key=3)
@@ -54,8 +54,7 @@ class ModelChoice:
     """Name, hub id, folder or GGUF file of a causal language model."""
 
     sites: str | None = None
-    """Which linear layers are edited: patterns such as *.27.mlp.down_proj, or filters such as
-    blocks=20-25,names=down_proj; left out, the MLP layers of the last blocks."""
+    """Layers to edit: patterns (*.27.mlp.down_proj) or filters (blocks=20-25,names=down_proj)."""
 
     blocks: int = 3
     """How many of the last blocks are edited when --sites does not say."""

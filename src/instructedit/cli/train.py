@@ -128,9 +128,12 @@ def read_settings(name: str, changes: Sequence[str], model: ModelChoice, sample:
     settings = from_dict(read_config(Path(name))) if is_file else named_config(name)
     for change in changes:
         settings = from_dict(_parse_change(change), settings)
-    chosen = {"sites": model.sites, "blocks": model.blocks if model.blocks != MODEL.blocks else None}
-    chosen |= {"seed": sample.seed or None}
-    return replace(settings, **{key: value for key, value in chosen.items() if value is not None})
+    return replace(
+        settings,
+        sites=model.sites or settings.sites,
+        blocks=model.blocks if model.blocks != MODEL.blocks else settings.blocks,
+        seed=sample.seed or settings.seed,
+    )
 
 
 def _parse_change(change: str) -> dict[str, Any]:
