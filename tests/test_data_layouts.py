@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from instructedit.data import load_cases
-from instructedit.data.layouts import load_layouts, task_title
+from instructedit.data import case_from_request, load_cases, task_title
+from instructedit.data.layouts import load_layouts
 from instructedit.types import EditCase, Probe
 
 FOLDER = Path(__file__).parent / "data"
@@ -147,6 +147,15 @@ def test_the_seed_chooses_sentiments_and_the_same_seed_the_same():
     drawn = {tuple(case.sentiment for case in load("convsent", seed=seed)) for seed in range(12)}
     assert len(drawn) > 1
     assert load("convsent", seed=3) == load("convsent", seed=3)
+
+
+def test_a_topic_in_capitals_gets_the_same_sentiment():
+    def drawn(topics):
+        return [case_from_request({"ent": t, "pos": ["a"], "neg": ["b"]}).sentiment for t in topics]
+
+    topics = [f"topic {number}" for number in range(20)]
+    assert drawn(topics) == drawn([topic.upper() for topic in topics])
+    assert len(set(drawn(topics))) == 2
 
 
 def test_plain_requests_with_and_without_probes():

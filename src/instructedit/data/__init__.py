@@ -1,5 +1,6 @@
 """Records of any known layout, and the project's own facts, become `EditCase`."""
 
+from instructedit.data.layouts import task_title
 from instructedit.data.paraphrase import make_rephrases
 from instructedit.data.plain import plain_facts
 from instructedit.data.reading import SkippedRecords, case_from_request, load_cases
@@ -14,4 +15,5 @@ __all__ = [
     "make_rephrases",
     "plain_facts",
     "split_by_subject",
+    "task_title",
 ]

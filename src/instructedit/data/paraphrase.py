@@ -56,7 +56,7 @@ def make_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
     for prompt in _candidates(case, rng):
         if len(found) >= n:
             break
-        if prompt != case.prompt and (case.kind != "erase" or prompt.endswith("?") == case.is_question):
+        if case.kind != "erase" or prompt.endswith("?") == case.is_question:
             found[prompt] = None
     return tuple(found)
 
