@@ -1,7 +1,7 @@
 """What an edit changes: a low-rank update of some linear layers, applied by hooks and never written."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,12 +97,11 @@ class LowRankDelta:
         edits' order.
         """
         root: nn.Module = getattr(model, "model", model) if not isinstance(model, nn.Module) else model
-        hooks = [root.get_submodule(name).register_forward_hook(self._hook(name, rows)) for name in self.a]
-        try:
+        modules = {name: root.get_submodule(name) for name in self.a}
+        with ExitStack() as hooks:
+            for name, module in modules.items():
+                hooks.enter_context(module.register_forward_hook(self._hook(name, rows)))
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _hook(self, name: str, rows: Tensor | None) -> Any:
         a, b = self.a[name], self.b[name]

@@ -55,13 +55,13 @@ def load_editor(path: Path, backbone: Backbone | None = None) -> InstructedEdito
     tensors, header = _read(path)
     if backbone is not None:
         check_match(header, backbone, path)
-    config = dict(header["editor"])
-    config["transform"] = TransformConfig(**config["transform"])
-    sites = [Site(**site) for site in header["sites"]]
-    editor = InstructedEditor(EditorConfig(**config), sites, header["model"]["width"])
     try:
+        config = dict(header["editor"])
+        config["transform"] = TransformConfig(**config["transform"])
+        sites = [Site(**site) for site in header["sites"]]
+        editor = InstructedEditor(EditorConfig(**config), sites, header["model"]["width"])
         editor.load_state_dict({name: value.float() for name, value in tensors.items()})
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, KeyError) as error:
         raise EditorFileError(
             f"{path} does not hold the weights that its header describes: {error}"
         ) from error
@@ -81,8 +81,9 @@ def check_match(header: dict[str, Any], backbone: Backbone, path: Path) -> None:
     if header["sites"] != sites or header["start_ids"] != list(backbone.start_ids):
         raise EditorFileError(
             f"{path} edits {len(header['sites'])} sites, first {header['sites'][0]['name']}, with start "
-            f"tokens {header['start_ids']}; the model was loaded with {len(sites)}, first {sites[0]['name']}, "
-            f"and {list(backbone.start_ids)}. Load the backbone with the editor's own: load_for_editor(path)."
+            f"tokens {header['start_ids']}; the model was loaded with {len(sites)}, first "
+            f"{sites[0]['name']}, and {list(backbone.start_ids)}. Load the backbone with the "
+            "editor's own: load_for_editor(path)."
         )
 
 
@@ -102,4 +103,9 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else "no header"
         raise EditorFileError(f"{path} is not an editor of this version: found {found}, expected {FORMAT}.")
+    missing = {"model", "sites", "start_ids", "editor"} - header.keys()
+    if missing:
+        raise EditorFileError(
+            f"the header of {path} lacks {', '.join(sorted(missing))}. Train the editor again."
+        )
     return tensors, header
