@@ -4,9 +4,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from safetensors import SafetensorError
 from torch import nn
 from torch.optim import Optimizer
 
+from instructedit.errors import DataError
 from instructedit.storage import load_tensors, save_tensors
 
 
@@ -30,9 +32,23 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, progress
     save_tensors(path, tensors, {"progress": json.dumps(asdict(progress))})
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
-    """Put a checkpoint back into model and optimizer, to the bit."""
-    tensors, header = load_tensors(path)
+def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, run: str) -> Progress:
+    """Put a checkpoint of the run with the digest `run` back into model and optimizer, to the bit.
+
+    Errors: `DataError` when it is broken or another run's.
+    """
+    try:
+        tensors, header = load_tensors(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"cannot read {path}: {error}. Expected a run's checkpoint; remove it to begin again."
+        ) from error
+    progress = Progress(**json.loads(header["progress"]))
+    if progress.run != run:
+        raise DataError(
+            f"{path.parent} holds a run with other settings, data or model. Expected the same to continue "
+            "it; choose another folder, or remove this one."
+        )
     model.load_state_dict({n.removeprefix("model."): x for n, x in tensors.items() if n.startswith("model.")})
     state: dict[int, dict] = {}
     for name, value in tensors.items():
@@ -40,4 +56,4 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> Progr
             _, index, key = name.split(".")
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return Progress(**json.loads(header["progress"]))
+    return progress

@@ -1,0 +1,38 @@
+"""The run's log: one JSON line a step, and one a validation."""
+
+import json
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from instructedit.storage import write_atomic
+
+
+class MetricsLog:
+    """``metrics.jsonl``; lines past the checkpoint are cut when a run is continued."""
+
+    def __init__(self, path: Path, step: int, accelerator: Accelerator) -> None:
+        self.path, self.accelerator = path, accelerator
+        self.lines: list[str] = []
+        if accelerator.is_main_process:
+            old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            write_atomic(path, "".join(f"{line}\n" for line in old if _step_of(line) <= step))
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Keep one line until the next `flush`, and hand it to the trackers."""
+        self.lines.append(json.dumps({"step": step, **{k: round(v, 6) for k, v in values.items()}}))
+        self.accelerator.log(values, step=step)
+
+    def flush(self) -> None:
+        """Append the kept lines to the file."""
+        if self.accelerator.is_main_process and self.lines:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in self.lines)
+        self.lines.clear()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (json.JSONDecodeError, KeyError):
+        return float("inf")
