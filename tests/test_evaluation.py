@@ -50,6 +50,18 @@ def test_batches_do_not_change_a_score(llama):
     assert any(row["base_text"] != row["edited_text"] for row in together.rows)
 
 
+def test_the_instructed_editor_is_evaluated_on_every_family(backbone):
+    from instructedit.editors.instructed import EditorConfig, InstructedEditor
+
+    editor = InstructedEditor(EditorConfig(), backbone.sites, backbone.width)
+    rows = evaluate(backbone, editor, facts()[:2] + opinions()[:1], resamples=0).rows
+    assert {row["group"] for row in rows} == {"reliability", "rephrase", "locality", "portability"}
+    changed = [row for row in select(rows, task="counterfact") if row["edited_kl"] > 0]
+    assert len(changed) == len(select(rows, task="counterfact"))
+    moved = select(rows, task="convsent", group="reliability")[0]
+    assert moved["edited_good_log_prob"] != moved["base_good_log_prob"]
+
+
 def test_every_row_says_what_was_asked(llama):
     rows = evaluate(llama, NoiseEditor(), facts(), resamples=0).rows
     bare, instructed = select(rows, instructed=False), select(rows, instructed=True)

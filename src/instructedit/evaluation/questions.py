@@ -9,7 +9,7 @@ from instructedit.types import EditCase
 
 GROUPS = ("reliability", "rephrase", "locality", "portability", "old_answer")
 WITH_INSTRUCTION = frozenset({"reliability", "rephrase", "portability", "old_answer"})
-SENTIMENT_QUESTIONS = 2  # rephrased questions a sentiment case is asked: each one is scored on many replies
+SENTIMENT_QUESTIONS = 1  # rephrased questions a sentiment case is asked: each is scored on many long replies
 
 
 @dataclass(frozen=True, slots=True)
