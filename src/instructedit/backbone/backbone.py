@@ -88,7 +88,7 @@ class Backbone:
 
         With a cache, only texts that it has never met are computed.
         """
-        rows = cache.fetch(texts, self.encode) if cache else self.encode(texts)
+        rows = self.encode(texts) if cache is None else cache.fetch(texts, self.encode)
         padded = torch.zeros(len(rows), max(len(row) for row in rows), self.width, dtype=self.dtype)
         for index, row in enumerate(rows):
             padded[index, : len(row)] = row
