@@ -162,13 +162,12 @@ def _compress(
     q_b, r_b = torch.linalg.qr(b)
     u, s, vh = torch.linalg.svd(r_b @ r_a.mT)
     squares = s.square()
-    total = squares.sum(-1, keepdim=True).clamp(min=1e-30)
-    share = squares.cumsum(-1) / total
+    total = squares.sum(-1, keepdim=True)
+    share = torch.where(total > 0, squares.cumsum(-1) / total, 1.0)  # an empty edit needs no rank
     if rank is None:
         rank = int((share < energy).sum(-1).max()) + 1
     rank = max(1, min(rank, s.shape[-1]))
     root = s[:, :rank].sqrt()
     new_b = (q_b @ u[..., :rank]) * root[:, None]
     new_a = root[..., None] * (vh[:, :rank] @ q_a.mT)
-    kept = float(share[:, rank - 1].min()) if bool((s > 0).any()) else 1.0
-    return new_a, new_b, kept
+    return new_a, new_b, float(share[:, rank - 1].min())
