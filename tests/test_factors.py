@@ -1,0 +1,86 @@
+"""Captured factors are autograd's own weight gradients, however many edits share a pass."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from instructedit.backbone import Backbone, Text
+from instructedit.backbone.sites import is_transposed
+from instructedit.factors import Factors, capture, watch_sites
+
+EDITS = (
+    ("The capital of France is", "Rome"),
+    ("Paris", "a city in Spain, and people there speak"),
+    ("I", "do"),
+)
+
+
+def texts_for(backbone: Backbone) -> list[Text]:
+    return [backbone.text(prompt, answer) for prompt, answer in EDITS]
+
+
+def weight_gradients(backbone: Backbone, text: Text) -> dict[str, torch.Tensor]:
+    """The gradient of the answer's mean loss in the whole model, as autograd has it; ``[d_out d_in]``."""
+    weights = [backbone.modules[site.name].weight.requires_grad_(True) for site in backbone.sites]
+    try:
+        logits = backbone.model(torch.tensor([text.ids])).logits[0, text.answer_start - 1 : -1]
+        found = torch.autograd.grad(cross_entropy(logits, torch.tensor(text.targets)), weights)
+    finally:
+        backbone.model.requires_grad_(False)
+    turned = [is_transposed(backbone.modules[site.name]) for site in backbone.sites]
+    return {s.name: g.T if t else g for s, g, t in zip(backbone.sites, found, turned, strict=True)}
+
+
+def product(factors: Factors, site: str, edit: int) -> torch.Tensor:
+    return factors.gradients[site][edit].T @ factors.inputs[site][edit]
+
+
+def test_factors_give_the_gradient_of_every_weight(backbone: Backbone) -> None:
+    texts = texts_for(backbone)
+    factors = capture(backbone, texts)
+    assert set(factors.inputs) == {site.name for site in backbone.sites}
+    for edit, text in enumerate(texts):
+        for site, expected in weight_gradients(backbone, text).items():
+            assert expected.abs().max() > 1e-6
+            torch.testing.assert_close(product(factors, site, edit), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_batch_is_its_edits_one_by_one(backbone: Backbone) -> None:
+    texts = texts_for(backbone)
+    together = capture(backbone, texts)
+    for edit, text in enumerate(texts):
+        alone = capture(backbone, [text])
+        rows = len(text.ids) - 1
+        assert int(together.mask[edit].sum()) == rows == int(alone.mask.sum())
+        for side in ("inputs", "gradients"):
+            for site in together.inputs:
+                whole = getattr(together, side)[site][edit]
+                torch.testing.assert_close(whole[:rows], getattr(alone, side)[site][0], rtol=1e-3, atol=1e-5)
+                assert not whole[rows:].any()
+
+
+def test_padding_has_no_influence(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = texts_for(llama)
+    zero = capture(llama, texts)
+    prefix = llama.prefix
+
+    def noisy(given, cache=None):
+        hidden = prefix(given, cache)
+        for row, text in enumerate(given):
+            hidden[row, len(text.ids) :] = 50.0
+        return hidden
+
+    monkeypatch.setattr(llama, "prefix", noisy)
+    noise = capture(llama, texts)
+    for site in zero.inputs:
+        torch.testing.assert_close(noise.inputs[site], zero.inputs[site])
+        torch.testing.assert_close(noise.gradients[site], zero.gradients[site])
+
+
+def test_watching_leaves_no_hook_and_no_gradient(llama: Backbone) -> None:
+    modules = list(llama.modules.values())
+    with pytest.raises(IndexError), watch_sites(llama):
+        llama.model(torch.tensor([[1 << 20]]))
+    capture(llama, texts_for(llama)[:1])
+    assert not any(module._forward_hooks for module in modules)
+    assert not any(weight.requires_grad or weight.grad is not None for weight in llama.model.parameters())
