@@ -111,6 +111,17 @@ def test_interruption_is_exit_code_130(cli: Run, monkeypatch: pytest.MonkeyPatch
     assert "interrupted" in err
 
 
+def test_a_write_that_the_system_refuses_is_exit_code_6(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: object, **_kwargs: object) -> None:
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr("instructedit.cli.edit.read_requests", full)
+    code, _, err = cli("edit", "a", "b")
+    assert code == 6
+    assert one_line(err)
+    assert "No space left on device" in err
+
+
 def test_as_a_process_stdout_stderr_and_exit_code_are_kept_apart(tmp_path: Path) -> None:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "instructedit.cli", *arguments]

@@ -1,6 +1,8 @@
 """The command line: parsing, one error line, exit codes. Each command is a short file beside this one."""
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -8,9 +10,10 @@ from typing import Any
 
 from instructedit.cli.application import make_app
 from instructedit.cli.options import COMMON, Common
-from instructedit.errors import InstructEditError
+from instructedit.errors import InstructEditError, OutputError
 
-USAGE, INTERRUPTED = 2, 130
+USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,12 +34,19 @@ def run(arguments: Sequence[str]) -> int:
         return _execute(command, bound)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED, as_json=as_json)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except CycloptsError as error:
         return _complain(f"{error} See --help.", USAGE, as_json=as_json)
     except InstructEditError as error:
         if debug:
             raise
         return _complain(str(error), error.exit_code, as_json=as_json)
+    except OSError as error:
+        if debug or error.errno not in REFUSED:
+            raise
+        return _complain(f"cannot write: {error}. Free some space.", OutputError.exit_code, as_json=as_json)
 
 
 def _execute(command: Callable[..., Any], bound: Any) -> int:

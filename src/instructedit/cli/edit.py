@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cyclopts import Group, Parameter
+from rich.text import Text
 
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample, Switch
 from instructedit.cli.report import Report, make_table
@@ -14,12 +15,13 @@ from instructedit.errors import EditFailedError
 from instructedit.types import EditCase
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from instructedit.cli.readings import Reading
 
 FULL_READINGS = 5  # with more edits than this, each is asked its bare prompt only
-SHOWN = 60  # characters of a prompt in a table
+SHOWN = 48  # characters of a prompt in a table, counted from its end
+COLUMNS = ("asked", "prompt", "before", "p", "after", "p after")
 EDIT_GROUP = Group("Edit", sort_key=1)
 
 
@@ -136,28 +138,33 @@ def _failure(failed: Sequence[EditCase], total: int) -> EditFailedError | None:
 
 def _tables(
     cases: Sequence[EditCase], words: Sequence[str], readings: Sequence["Reading"], took: Sequence[bool]
-) -> list["Table"]:
+) -> list["RenderableType"]:
     """One table for each edit; one for all of them when only their bare prompts were asked."""
-    columns = ("asked", "prompt", "before", "p", "after", "p after")
     if len(cases) > FULL_READINGS:
         rows = [("took" if ok else "failed", *_cells(r)) for ok, r in zip(took, readings, strict=True)]
-        return [make_table(f"{sum(took)} of {len(cases)} edits took", columns, rows)]
-    tables = []
+        return [make_table(f"{sum(took)} of {len(cases)} edits took", COLUMNS, rows)]
+    shown: list[RenderableType] = []
     for index, case in enumerate(cases):
         rows = [(r.asked.group, *_cells(r)) for r in readings if r.asked.edit == index]
-        goal = (
-            f"{case.subject}: {case.sentiment}"
-            if case.kind == "sentiment"
-            else f"{case.prompt} -> {case.wanted}"
-        )
-        title = f"{goal}\n{words[index] or 'no instruction'}\n{'took' if took[index] else 'did not take'}"
-        tables.append(make_table(title, columns, rows))
-    return tables
+        shown += [Text(line) for line in _headline(case, words[index], success=took[index])]
+        shown.append(make_table("", COLUMNS, rows))
+    return shown
+
+
+def _headline(case: EditCase, instruction: str, *, success: bool) -> list[str]:
+    goal = (
+        f"{case.subject} -> {case.sentiment}"
+        if case.kind == "sentiment"
+        else f"{case.prompt} -> {case.wanted}"
+    )
+    lines = [f"{'Took' if success else 'Did not take'}: {goal}", f"Instruction: {instruction or 'none'}"]
+    if case.kind == "sentiment":
+        lines.append("p: how often a wanted reply is likelier than an unwanted one")
+    return lines
 
 
 def _cells(reading: "Reading") -> tuple[str, str, str, str, str]:
     prompt = reading.asked.prompt
-    shown = prompt if len(prompt) <= SHOWN else f"{prompt[: SHOWN - 1]}…"
-    chances = (f"{100 * p:.1f} %" for p in (reading.probability_before, reading.probability_after))
-    before, after = chances
+    shown = prompt if len(prompt) <= SHOWN else f"…{prompt[1 - SHOWN :]}"
+    before, after = (f"{100 * p:.1f} %" for p in (reading.probability_before, reading.probability_after))
     return shown, reading.before, before, reading.after, after

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from instructedit.cli.keeping import check_folder
 from instructedit.cli.loading import load_model
 from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice, Switch
-from instructedit.cli.report import Report, make_table
+from instructedit.cli.report import Report, make_facts
 
 
 def export_edit(
@@ -35,7 +35,7 @@ def export_edit(
     choice = replace(model, model=base) if base and model.model == MODEL.model else model
     if common.dry_run:
         plan = {"edit": str(edit), "model": choice.model, "to": to, "out": str(out), "layers": len(delta.a)}
-        return Report(plan, [make_table("Would export", ("", ""), list(plan.items()))])
+        return Report(plan, [make_facts("Would export", plan)])
     backbone = load_model(choice)
     if to == "lora":
         written = save_lora(delta, out, backbone, rank=rank, cases=cases, force=force)
@@ -49,4 +49,4 @@ def export_edit(
         "energy_kept": written.energy,
         "largest_rank": max(written.ranks.values()),
     }
-    return Report(data, [make_table("Written and loaded back", ("", ""), list(data.items()))])
+    return Report(data, [make_facts("Written and loaded back", data)])

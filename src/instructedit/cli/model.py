@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from instructedit.cli.loading import load_model
 from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice
-from instructedit.cli.report import Report, make_table
+from instructedit.cli.report import Report, make_facts, make_table
 
 if TYPE_CHECKING:
     from instructedit.backbone import Backbone
@@ -35,9 +35,9 @@ def show_model(
     place = model_folder(download=True) if choice.model == DEFAULT else resolve(choice.model)
     backbone = load_model(choice)
     data = describe_model(backbone, str(place), choice.start)
-    facts = [(key, value) for key, value in data.items() if not isinstance(value, list | dict)]
+    facts = {key: value for key, value in data.items() if not isinstance(value, list | dict)}
     sites = [(site["name"], site["d_in"], site["d_out"]) for site in data["sites"]]
-    shown = [make_table("Model", ("", ""), facts), make_table("Edit sites", ("layer", "in", "out"), sites)]
+    shown = [make_facts("Model", facts), make_table("Edit sites", ("layer", "in", "out"), sites)]
     losses = sorted(data["start_losses"].items(), key=lambda item: item[1])
     if losses:
         shown.append(make_table("Start token, measured", ("token", "loss, nats a token"), losses))

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from instructedit.cli.config_file import read_config
 from instructedit.cli.data_files import find_files, read_cases
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
-from instructedit.cli.report import Report, make_table
+from instructedit.cli.report import Report, make_facts
 from instructedit.errors import DataError, OutputError
 from instructedit.types import EditCase
 
@@ -114,7 +114,7 @@ def train_editor(
         "step": result.step,
         "steps": result.steps_run,
     }
-    return Report(data, [make_table("Trained", ("", ""), list(data.items()))])
+    return Report(data, [make_facts("Trained", data)])
 
 
 def read_settings(name: str, changes: Sequence[str], model: ModelChoice, sample: Sample) -> "TrainConfig":
@@ -183,6 +183,6 @@ def _estimate(settings: "TrainConfig", course: "Course") -> Report:
     """What a run would take, counted from its own lessons; times by the default model on two cores."""
     from instructedit.cli.cost import estimate_cost
 
-    data = {"config": settings.to_dict(), **estimate_cost(settings, course)}
-    rows = [(key.replace("_", " "), value) for key, value in data.items() if key != "config"]
-    return Report(data, [make_table("Would train (times: default model, 2 cores)", ("", ""), rows)])
+    cost = estimate_cost(settings, course)
+    data = {"config": settings.to_dict(), **cost}
+    return Report(data, [make_facts("Would train (times: default model, 2 cores)", cost)])
