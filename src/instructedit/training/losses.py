@@ -24,6 +24,7 @@ class LossConfig:
     reply: float = 1.0
     contrast: float = 2.0
     reply_fit: float = 0.1
+    soften: float = 4.0  # nats beyond which a fitted text's loss grows like a logarithm: no case drowns the others
     buckets: int = 3
 
 
@@ -127,14 +128,19 @@ def _one_lesson(items: Sequence[Item], outcome: Outcome, start: int, config: Los
     roles = {item.role for item in items}
     loss = outcome.nll.new_zeros(())
     if "fit" in roles:
-        loss = loss + chosen(outcome.nll, "fit").mean()
+        loss = loss + soften(chosen(outcome.nll, "fit"), config.soften).mean()
     if "keep" in roles:
-        loss = loss + config.keep * chosen(outcome.divergence, "keep").mean()
+        loss = loss + config.keep * soften(chosen(outcome.divergence, "keep"), config.soften).mean()
     if "good" in roles:
         good, bad = chosen(outcome.nll, "good"), chosen(outcome.nll, "bad")
         gap = config.contrast * (bad[None] - good[:, None])
         loss = loss + config.reply * -logsigmoid(gap).mean() + config.reply_fit * good.mean()
     return loss
+
+
+def soften(loss: Float[Tensor, " m"], bend: float) -> Float[Tensor, " m"]:
+    """Slope 1 at zero and ``1 / (1 + loss / bend)`` further out; `bend` in nats, zero or less leaves it alone."""
+    return bend * torch.log1p(loss / bend) if bend > 0 else loss
 
 
 def read_slots(items: Sequence[Item], outcome: Outcome) -> dict[str, float]:

@@ -50,7 +50,10 @@ def second_moments(
         positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
         mask = (positions < lengths[:, None]) & (positions >= skip)
         rows += int(mask.sum())
+        grams: dict[int, torch.Tensor] = {}  # gate and up read the same tensor: one product for both
         for name, x in inputs.items():
-            flat = x[mask].float()
-            sums[name] = sums.get(name, 0) + flat.mT @ flat
+            if x.data_ptr() not in grams:
+                flat = x[mask].float()
+                grams[x.data_ptr()] = flat.mT @ flat
+            sums[name] = sums.get(name, 0) + grams[x.data_ptr()]
     return {name: total / max(rows, 1) for name, total in sums.items()}
