@@ -106,12 +106,12 @@ class LowRankDelta:
     def _hook(self, name: str, rows: Tensor | None) -> Any:
         a, b = self.a[name], self.b[name]
         if rows is not None and len(a) > 1:
-            a, b = a[rows], b[rows]
+            a, b = a.index_select(0, rows), b.index_select(0, rows)
 
         def add(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             x = args[0]
-            grouped = x.to(a.dtype).reshape(len(a), -1, x.shape[-1])
-            return output + ((grouped @ a.mT) @ b.mT).reshape(output.shape).to(output.dtype)
+            grouped = x.reshape(len(a), -1, x.shape[-1])
+            return output + ((grouped @ a.mT.to(x.dtype)) @ b.mT.to(x.dtype)).reshape(output.shape)
 
         return add
 

@@ -40,8 +40,16 @@ class Course:
     def lessons(self, step: int) -> list[Lesson]:
         """The lessons of one step."""
         rng = random.Random(f"{self.config.seed}-{step}")
-        names = rng.choices(list(self.groups), self.weights, k=self.config.batch)
-        return [self.maker.make(rng.choice(self.groups[name]), rng) for name in names]
+        lessons: list[Lesson] = []
+        while len(lessons) < self.config.batch:
+            case = rng.choice(self.groups[rng.choices(list(self.groups), self.weights)[0]])
+            two_sided = case.kind == "sentiment" or self.maker.has_consequences(case)
+            room = self.config.batch - len(lessons) > 1
+            if room and two_sided and rng.random() < self.config.lessons.pairs:
+                lessons += self.maker.make_pair(case, rng)
+            else:
+                lessons.append(self.maker.make(case, rng))
+        return lessons
 
     @cached_property
     def _validation(self) -> list[Lesson]:

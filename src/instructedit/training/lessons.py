@@ -41,7 +41,9 @@ class LessonConfig:
     portability: int = 1
     own: int = 2
     others: int = 1
-    replies: int = 2
+    replies: int = 2  # pairs of a good and a bad reply
+    reply_pool: int = 6  # replies of a topic and sentiment that are used: each is a text to compute
+    pairs: float = 0.5  # cases with two instructions worth telling apart are taught under both, side by side
     instructed: float = 0.5
     instruct: bool = True  # False: no instruction anywhere (the control)
     null: float = 0.1  # the instruction is left out
@@ -62,18 +64,34 @@ class LessonMaker:
                 self.relations.setdefault(relation(case), []).append(case)
         self.facts = [case for case in cases if case.kind != "sentiment"]
 
-    def make(self, case: EditCase, rng: random.Random) -> Lesson:
-        """One lesson about `case`; its scope, wording and texts are drawn from `rng`."""
+    def make(self, case: EditCase, rng: random.Random, turn: bool | None = None) -> Lesson:
+        """One lesson about `case`; its scope, wording and texts are drawn from `rng`.
+
+        `turn` decides what is drawn otherwise: whether the scope is narrow, or the sentiment negative.
+        """
         config = self.config
-        scope = "narrow" if rng.random() < config.narrow and self._consequences(case) else "wide"
-        if case.kind == "change" and case.ground_truth and rng.random() < config.erase:
+        draws = [rng.random() for _ in range(3)]
+        if case.kind == "change" and case.ground_truth and draws[0] < config.erase:
             case = replace(case, kind="erase", task="erase", target_new=case.ground_truth)
-        case = replace(case, scope=scope)
-        words = ""
-        if config.instruct and rng.random() >= config.null:
-            words = instruction_for(case, seed=rng.randrange(config.wordings))
+        if case.kind == "sentiment":
+            negative = draws[1] < 0.5 if turn is None else turn
+            case = replace(case, sentiment="negative" if negative else "positive")
+        narrow = draws[1] < config.narrow if turn is None else turn
+        silent = case.kind in FACT_KINDS and not narrow and draws[2] < config.null
+        case = replace(case, scope="narrow" if narrow and self.has_consequences(case) else "wide")
+        seed = rng.randrange(config.wordings)
+        words = instruction_for(case, seed=seed) if config.instruct and not silent else ""
         items = self._reply_items(case, rng) if case.kind == "sentiment" else self._fact_items(case, rng)
         return Lesson(case, words, tuple(items))
+
+    def make_pair(self, case: EditCase, rng: random.Random) -> list[Lesson]:
+        """The same request under two instructions: wide and narrow, or positive and negative."""
+        seed = rng.random()
+        return [self.make(case, random.Random(seed), turn) for turn in (False, True)]
+
+    def has_consequences(self, case: EditCase) -> bool:
+        """Whether the record asks for what follows from the edit."""
+        return case.kind in FACT_KINDS and bool(self._consequences(case))
 
     def _fact_items(self, case: EditCase, rng: random.Random) -> list[Item]:
         config = self.config
@@ -84,7 +102,7 @@ class LessonMaker:
         items += [Item("fit", "rephrase", p, case.wanted) for p in self._rephrases(case, rng)]
         if case.kind in FACT_KINDS:
             items += self._portability(case, rng)
-        own = case.group("locality")
+        own = [probe for probe in case.group("locality") if case.kind != "erase" or case.target_new not in probe.answers]
         items += [Item("keep", "own", p.prompt, p.answers[0]) for p in _draw(own, config.own, rng)]
         missing = config.own - min(len(own), config.own)
         return items + self._others(case, rng, config.others + missing)
