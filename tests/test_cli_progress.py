@@ -12,19 +12,23 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def use_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Put a terminal in stderr's place; called in the test itself, for pytest puts its own there before."""
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
     return stream
 
 
-def test_a_terminal_shows_the_description_and_the_count(terminal: Terminal) -> None:
+def test_a_terminal_shows_the_description_and_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = use_terminal(monkeypatch)
     assert list(track(range(3), "reading", 3)) == [0, 1, 2]
     assert "reading" in terminal.getvalue()
+    assert "3/3" in terminal.getvalue()
 
 
-def test_nothing_is_shown_inside_silent(terminal: Terminal) -> None:
+def test_nothing_is_shown_inside_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = use_terminal(monkeypatch)
     with silent():
         assert list(track(range(3), "reading")) == [0, 1, 2]
     assert terminal.getvalue() == ""
