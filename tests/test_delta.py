@@ -14,8 +14,7 @@ from instructedit.errors import DataError
 from instructedit.storage import save_tensors
 
 SITE = "up"
-settings.register_profile("laws", max_examples=30, deadline=None)
-settings.load_profile("laws")
+law = settings(max_examples=15, deadline=None)
 
 
 def make(
@@ -48,6 +47,7 @@ def close(left: torch.Tensor, right: torch.Tensor) -> None:
     torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-9)
 
 
+@law
 @given(pair=pairs())
 def test_the_sum_is_the_sum_of_the_matrices(pair: tuple[LowRankDelta, LowRankDelta]) -> None:
     left, right = pair
@@ -64,6 +64,7 @@ def test_sites_that_only_one_side_has_are_kept() -> None:
     assert set(both.a) == {"up", "down"}
 
 
+@law
 @given(delta=deltas())
 def test_merging_adds_the_edits(delta: LowRankDelta) -> None:
     merged = delta.merge()
@@ -71,6 +72,7 @@ def test_merging_adds_the_edits(delta: LowRankDelta) -> None:
     close(merged.dense(SITE)[0], delta.dense(SITE).sum(0))
 
 
+@law
 @given(delta=deltas(), data=st.data())
 def test_edits_are_picked_by_number(delta: LowRankDelta, data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.integers(0, len(delta) - 1), min_size=1, max_size=4))
@@ -79,11 +81,13 @@ def test_edits_are_picked_by_number(delta: LowRankDelta, data: st.DataObject) ->
     assert len(delta[:1]) == 1
 
 
+@law
 @given(delta=deltas())
 def test_norms_are_those_of_the_matrices(delta: LowRankDelta) -> None:
     close(delta.norms()[SITE], torch.linalg.matrix_norm(delta.dense(SITE)))
 
 
+@law
 @given(delta=deltas())
 def test_compression_to_the_full_rank_is_exact(delta: LowRankDelta) -> None:
     small, kept = delta.compress(energy=1.0)
@@ -92,6 +96,7 @@ def test_compression_to_the_full_rank_is_exact(delta: LowRankDelta) -> None:
     assert small.a[SITE].shape[1] <= min(delta.a[SITE].shape[1:] + delta.b[SITE].shape[1:2])
 
 
+@law
 @given(delta=deltas(), rank=st.integers(1, 6))
 def test_compression_to_a_rank_is_the_best_there_is(delta: LowRankDelta, rank: int) -> None:
     small, kept = delta.compress(rank=rank)
@@ -101,6 +106,7 @@ def test_compression_to_a_rank_is_the_best_there_is(delta: LowRankDelta, rank: i
     assert kept[SITE] == pytest.approx(float(share.min()))
 
 
+@law
 @given(delta=deltas(), energy=st.floats(0.05, 0.999))
 def test_compression_to_an_energy_keeps_that_much_and_no_rank_more(
     delta: LowRankDelta, energy: float
@@ -140,6 +146,7 @@ KINDS = ("linear", "conv1d")
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@law
 @given(delta=deltas(d_in=5, d_out=4), per=st.integers(1, 3), seed=st.integers(0, 99))
 def test_applying_is_adding_to_the_weight(kind: str, delta: LowRankDelta, per: int, seed: int) -> None:
     net = Net(kind)

@@ -80,9 +80,12 @@ def test_a_folder_appears_at_the_end_only(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(OutputError), new_folder(tmp_path / "result") as folder:
+    def fail(folder: Path) -> None:
         write_atomic(folder / "a", "1")
-        (folder / "missing").rename(tmp_path)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "result") as folder:
+        fail(folder)
     assert names(tmp_path) == []
 
 
@@ -94,8 +97,8 @@ def test_a_folder_is_replaced_only_on_request(tmp_path: Path) -> None:
     assert names(target) == ["new"]
     with pytest.raises(OutputError, match="exists already"), new_folder(target):
         pass
-    with pytest.raises(ZeroDivisionError), new_folder(target, force=True):
-        raise ZeroDivisionError
+    with pytest.raises(OutputError), new_folder(target, force=True) as folder:
+        (folder / "missing").rename(tmp_path)
     assert names(target) == ["new"]
     assert names(tmp_path) == ["result"]
 
