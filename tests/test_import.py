@@ -1,11 +1,9 @@
 """Importing the package and asking for help load no torch, and are quick."""
 
 import json
+import os
 import subprocess
 import sys
-import time
-
-import pytest
 
 HEAVY = ("torch", "transformers", "accelerate", "peft", "pyarrow", "tokenizers", "numpy")
 
@@ -27,17 +25,18 @@ def test_the_check_itself_can_fail() -> None:
     assert "numpy" in loaded_by("import numpy")
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["edit", "--help"], ["train", "--help"], ["ls", "tasks"], ["--version"]]
-)
-def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
-    assert loaded_by(f"from instructedit.cli import run\nassert run({arguments!r}) == 0") == []
+def test_help_loads_nothing_heavy() -> None:
+    commands = [["--help"], ["--version"], ["edit", "--help"], ["train", "--help"], ["ls", "tasks"]]
+    assert loaded_by(f"from instructedit.cli import run\nfor c in {commands}: assert run(c) == 0") == []
 
 
 def test_help_is_quick() -> None:
-    def measure() -> float:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "instructedit.cli", "--help"], capture_output=True, check=True)
-        return time.perf_counter() - start
+    """Processor time, so that a busy machine does not count."""
 
-    assert min(measure() for _ in range(3)) < 1.0
+    def measure() -> float:
+        before = os.times()
+        subprocess.run([sys.executable, "-m", "instructedit.cli", "--help"], capture_output=True, check=True)
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    assert min(measure() for _ in range(2)) < 1.0
