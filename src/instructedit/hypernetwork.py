@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from instructedit.backbone import Site
 from instructedit.delta import LowRankDelta
 from instructedit.factors import Factors
-from instructedit.statistics import SiteStatistics
+from instructedit.statistics import EPSILON, SiteStatistics
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,30 @@ class ConditionedBlock(nn.Module):
 
 
 class CodeReader(nn.Module):
-    """The instruction's code z: the frozen model's mean state over it, projected; or a learned null code."""
+    """The instruction's code z: the frozen model's mean hidden state over it, projected; or a null code.
+
+    States are standardised over many instructions first: what tells two instructions apart is small
+    beside what all of them share.
+    """
+
+    mean: Tensor
+    spread: Tensor
 
     def __init__(self, width: int, size: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
         self.project = nn.Linear(width, size)
         self.null = nn.Parameter(torch.zeros(size))
 
+    def measure(self, states: Float[Tensor, "m d"]) -> None:
+        """Take the scale of states from a sample of instructions."""
+        self.mean.copy_(states.mean(0))
+        self.spread.copy_(states.std(0, correction=0) + EPSILON)
+
     def forward(self, state: Float[Tensor, "b d"], absent: Bool[Tensor, " b"]) -> Float[Tensor, "b z"]:
-        return torch.where(absent[:, None], self.null, torch.tanh(self.project(self.norm(state))))
+        code = torch.tanh(self.project((state - self.mean) / self.spread))
+        return torch.where(absent[:, None], self.null, code)
 
 
 class ShapeTransform(nn.Module):
@@ -131,7 +145,7 @@ class ShapeTransform(nn.Module):
         damped = stats.damp(keys, self.log_damping[index])
         if self.config.aggregation == "ridge":
             gram = damped @ keys.mT
-            eye = torch.eye(gram.shape[-1], device=gram.device)
+            eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
             values = torch.linalg.solve(gram + self.log_ridge[index].exp() * eye, values)
         return damped / (stats.spread * math.sqrt(self.d_in)), values.mT * stats.output_size
 

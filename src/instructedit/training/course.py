@@ -79,6 +79,16 @@ class Course:
         chosen = self.train[::stride][: self.config.moments]
         return editor.edit_texts(backbone, chosen, [""] * len(chosen))
 
+    def instructions(self) -> list[str]:
+        """The different instructions of the first steps, up to `moments` of them."""
+        words = dict.fromkeys(
+            lesson.instruction
+            for step in range(min(self.config.steps, self.config.moments))
+            for lesson in self.lessons(step)
+            if lesson.instruction
+        )
+        return list(words)[: self.config.moments]
+
     def ordinary_texts(self, backbone: Backbone) -> list[Text]:
         """Ordinary text, or the training prompts where there is none."""
         if not self.ordinary:

@@ -102,7 +102,11 @@ class LessonMaker:
         items += [Item("fit", "rephrase", p, case.wanted) for p in self._rephrases(case, rng)]
         if case.kind in FACT_KINDS:
             items += self._portability(case, rng)
-        own = [probe for probe in case.group("locality") if case.kind != "erase" or case.target_new not in probe.answers]
+        own = [
+            probe
+            for probe in case.group("locality")
+            if case.kind != "erase" or case.target_new not in probe.answers
+        ]
         items += [Item("keep", "own", p.prompt, p.answers[0]) for p in _draw(own, config.own, rng)]
         missing = config.own - min(len(own), config.own)
         return items + self._others(case, rng, config.others + missing)

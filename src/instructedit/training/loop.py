@@ -22,7 +22,7 @@ from instructedit.training.config import TrainConfig
 from instructedit.training.course import Course
 from instructedit.training.lesson_step import LessonStep, validation_score
 from instructedit.training.metrics_log import MetricsLog
-from instructedit.training.moments import collect_moments
+from instructedit.training.moments import collect_moments, measure_instructions
 
 STEP_SIZES = ("log_step", "step_code", "log_ridge", "log_damping")  # learn at `lr_steps`, in their own group
 CHECKPOINT, EDITOR, METRICS = "checkpoint.safetensors", "editor.safetensors", "metrics.jsonl"
@@ -69,6 +69,7 @@ def train(
     if progress.step == 0:
         edits, ordinary = course.moment_texts(editor, backbone), course.ordinary_texts(backbone)
         collect_moments(editor.hypernetwork, backbone, edits, ordinary, cache)
+        measure_instructions(editor, backbone, course.instructions(), cache)
     step = LessonStep(editor, backbone, cache, config)
     wrapped, optimizer = accelerator.prepare(step, optimizer)
     return Run(config, course, out, accelerator, step, wrapped, optimizer, progress, facts or {}).finish(

@@ -24,7 +24,9 @@ class LossConfig:
     reply: float = 1.0
     contrast: float = 2.0
     reply_fit: float = 0.1
-    soften: float = 4.0  # nats beyond which a fitted text's loss grows like a logarithm: no case drowns the others
+    soften: float = (
+        4.0  # nats beyond which a fitted text's loss grows like a logarithm: no case drowns the others
+    )
     buckets: int = 3
 
 
@@ -139,7 +141,7 @@ def _one_lesson(items: Sequence[Item], outcome: Outcome, start: int, config: Los
 
 
 def soften(loss: Float[Tensor, " m"], bend: float) -> Float[Tensor, " m"]:
-    """Slope 1 at zero and ``1 / (1 + loss / bend)`` further out; `bend` in nats, zero or less leaves it alone."""
+    """Slope 1 at zero and ``1 / (1 + loss / bend)`` further out; a `bend` of zero changes nothing."""
     return bend * torch.log1p(loss / bend) if bend > 0 else loss
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from instructedit.backbone import Backbone, PrefixCache, Text
+from instructedit.editors.instructed import InstructedEditor
 from instructedit.factors import capture, watch_sites
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.statistics import scale_by_edit
@@ -31,6 +32,17 @@ def collect_moments(
     if hypernetwork.config.directions:
         for name, moment in second_moments(backbone, ordinary, cache, batch).items():
             statistics[name].set_directions(moment)
+
+
+def measure_instructions(
+    editor: InstructedEditor,
+    backbone: Backbone,
+    instructions: Sequence[str],
+    cache: PrefixCache | None = None,
+) -> None:
+    """Take the scale of instruction states, where the editor reads a code and there are instructions."""
+    if editor.hypernetwork.reader is not None and len(instructions) > 1:
+        editor.hypernetwork.reader.measure(editor.read(backbone, instructions, cache)[0])
 
 
 @torch.no_grad()
