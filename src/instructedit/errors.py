@@ -2,7 +2,7 @@
 
 
 class InstructEditError(Exception):
-    """Root of the errors shown to a user as one message, without a traceback; `exit_code` is the process's."""
+    """Root of the errors shown to a user as one message, not a traceback; `exit_code` is the process's."""
 
     exit_code = 1
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "instructedit.cli.export:export_edit",
     "ls": "instructedit.cli.ls:list_names",
     "bench": "instructedit.cli.bench:measure_speed",
+    "card": "instructedit.cli.card:write_card",
 }
 DATA_COMMANDS = {"make": "instructedit.cli.data:make_data"}
 HELP = "Change one thing a language model believes, by an instruction, and keep the change as a LoRA adapter."

@@ -1,0 +1,140 @@
+"""The model card of an editor file: from its header, its scores, and what the header does not know."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from instructedit.errors import DataError, unknown_name
+from instructedit.report.scores import Lever, Score
+from instructedit.report.tables import format_table, format_tables
+
+UNKNOWN = "not recorded"
+OWN_LICENCE = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says beside scores and settings; a header may hold the same keys."""
+
+    license: str = "apache-2.0"
+    base_model: str = ""  # a hub id, where the header's name says little to others
+    command: str = ""
+    seconds: float | None = None  # of the whole training, the cache included
+    machine: str = ""
+    licences: dict[str, str] = field(default_factory=dict)  # data file -> its licence
+
+
+def read_facts(path: Path | None, header: Mapping[str, Any]) -> CardFacts:
+    """The facts in an editor's header, with those of a YAML file on top.
+
+    Errors: `DataError` for a file that is no mapping; `UnknownNameError` for a key that does not exist.
+    """
+    known = [entry.name for entry in fields(CardFacts)]
+    facts = CardFacts(**{name: header[name] for name in known if name in header})
+    if path is None:
+        return facts
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"cannot read the facts {path}: {reason}. Expected a YAML file.") from error
+    if not isinstance(content, Mapping):
+        raise DataError(f"{path} holds no facts; expected lines such as 'command: instructedit train ...'.")
+    for key in content:
+        if key not in known:
+            raise unknown_name(f"fact in {path}", str(key), known)
+    licences = {**facts.licences, **(content.get("licences") or {})}
+    return replace(facts, **{**content, "licences": licences})
+
+
+def make_card(
+    header: Mapping[str, Any], scores: Sequence[Score], levers: Sequence[Lever], facts: CardFacts
+) -> str:
+    """The card in Markdown with a YAML front matter, from the template beside this file."""
+    model = header["model"]
+    template = Template((files("instructedit.report") / "card.md").read_text(encoding="utf-8"))
+    return template.substitute(
+        front=_front_matter(header, facts),
+        name=header.get("editor", {}).get("name", "instructedit"),
+        base=facts.base_model or model["name"],
+        checksum=model["checksum"],
+        version=header.get("version", UNKNOWN),
+        sites=_sites(header),
+        start=header.get("start_ids") or "none",
+        tasks=_tasks(header),
+        data=_data(header, facts),
+        training=_training(header, facts),
+        scores=format_tables(scores, levers, header.get("tasks")) or "No scores were given.",
+        weakest=_weakest(scores),
+    )
+
+
+def _front_matter(header: Mapping[str, Any], facts: CardFacts) -> str:
+    model = header["model"]
+    front = {
+        "license": facts.license,
+        "base_model": facts.base_model or model["name"],
+        "base_model_sha256": model["checksum"],
+        "library_name": "instructedit",
+        "tags": ["knowledge-editing", "model-editing", "lora", "hypernetwork"],
+        "tasks": sorted(header.get("tasks", {})),
+    }
+    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()
+
+
+def _sites(header: Mapping[str, Any]) -> str:
+    names = [f"`{site['name']}`" for site in header["sites"]]
+    return f"{len(names)}: " + ", ".join(names)
+
+
+def _tasks(header: Mapping[str, Any]) -> str:
+    counts = [f"{name} ({count:,})" for name, count in header.get("tasks", {}).items()]
+    return ", ".join(counts) or UNKNOWN
+
+
+def _data(header: Mapping[str, Any], facts: CardFacts) -> str:
+    """One row a data file: its licence and its checksum, which the header keeps."""
+    rows = [
+        [name, facts.licences.get(name, UNKNOWN), f"`{checksum}`"]
+        for name, checksum in header.get("data", {}).items()
+    ]
+    if header.get("own_data"):
+        rows.append(["the project's own facts, `instructedit data make`", OWN_LICENCE, "in the package"])
+    return format_table(["File", "Licence", "SHA-256"], rows) or f"The data are {UNKNOWN}."
+
+
+def _training(header: Mapping[str, Any], facts: CardFacts) -> str:
+    config = header.get("config", {})
+    seconds = UNKNOWN if facts.seconds is None else f"{facts.seconds / 60:.0f} minutes"
+    score = header.get("validation", {}).get("score")
+    rows = [
+        ["Command", f"`{facts.command}`" if facts.command else UNKNOWN],
+        ["Seed", header.get("seed", UNKNOWN)],
+        [
+            "Steps",
+            f"{header.get('step', UNKNOWN)} of {config.get('steps', UNKNOWN)} (the best by validation)",
+        ],
+        ["Edits a step", config.get("batch", UNKNOWN)],
+        ["Validation score", UNKNOWN if score is None else f"{100 * score:.1f}"],
+        ["Time", seconds],
+        ["Machine", facts.machine or UNKNOWN],
+    ]
+    return format_table(["", ""], [[name, str(value)] for name, value in rows])
+
+
+def _weakest(scores: Sequence[Score]) -> str:
+    """The lowest measured value of each measure, so that a card names its own weak spots."""
+    lowest: dict[str, Score] = {}
+    for score in scores:
+        if score.measure not in lowest or score.edited < lowest[score.measure].edited:
+            lowest[score.measure] = score
+    lines = [
+        f"- {measure.replace('_', ' ')}: {100 * score.edited:.1f} % on {score.dataset}"
+        for measure, score in lowest.items()
+    ]
+    return "\n".join(lines) or "- nothing was measured"
