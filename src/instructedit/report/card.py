@@ -1,7 +1,7 @@
 """The model card of an editor file: from its header, its scores, and what the header does not know."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -32,24 +32,36 @@ class CardFacts:
 def read_facts(path: Path | None, header: Mapping[str, Any]) -> CardFacts:
     """The facts in an editor's header, with those of a YAML file on top.
 
-    Errors: `DataError` for a file that is no mapping; `UnknownNameError` for a key that does not exist.
+    Errors: `DataError` for a file that is no mapping or a value of the wrong type; `UnknownNameError` for a
+    key that does not exist.
     """
     known = [entry.name for entry in fields(CardFacts)]
-    facts = CardFacts(**{name: header[name] for name in known if name in header})
-    if path is None:
-        return facts
+    own = {name: header[name] for name in known if name in header}
+    content = _read_mapping(path) if path else {}
+    for key in content:
+        if key not in known:
+            raise unknown_name(f"fact in {path}", key, known)
+    merged: dict[str, Any] = {**own, **content}
+    merged |= {"licences": {**own.get("licences", {}), **content.get("licences", {})}}
+    seconds = merged.pop("seconds", None)
+    texts = {name: str(value) for name, value in merged.items() if name != "licences"}
+    licences = {str(name): str(licence) for name, licence in merged["licences"].items()}
+    return CardFacts(**texts, seconds=None if seconds is None else float(seconds), licences=licences)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"cannot read the facts {path}: {reason}. Expected a YAML file.") from error
-    if not isinstance(content, Mapping):
+    if not isinstance(content, dict):
         raise DataError(f"{path} holds no facts; expected lines such as 'command: instructedit train ...'.")
-    for key in content:
-        if key not in known:
-            raise unknown_name(f"fact in {path}", str(key), known)
-    licences = {**facts.licences, **(content.get("licences") or {})}
-    return replace(facts, **{**content, "licences": licences})
+    if not isinstance(content.get("licences", {}), dict):
+        raise DataError(f"{path}: licences is no mapping; expected 'licences: {{facts.jsonl: MIT}}'.")
+    if not isinstance(content.get("seconds", 0), int | float):
+        raise DataError(f"{path}: seconds is {content['seconds']!r}; expected a number.")
+    return {str(key): value for key, value in content.items()}
 
 
 def make_card(

@@ -143,10 +143,10 @@ def _lever(evaluation: Evaluation, contrast: str, part: str, entry: dict[str, An
         names = tuple(name for name in entry if name not in OTHER_THAN_CONDITIONS)
         shares = tuple(entry[name]["mean"] for name in names)
         found, base = entry.get("difference"), entry.get("base", {}).get("mean")
-        points = [found[key] for key in ("mean", "low", "high")] if found else [None] * 3
+        mean, low, high = [found[key] for key in ("mean", "low", "high")] if found else [None] * 3
         cases = int((found or {}).get("cases", 0))
         dataset = " + ".join(evaluation.tasks) or evaluation.source
-        return Lever(dataset, contrast, part, names, shares, base, *points, cases)
+        return Lever(dataset, contrast, part, names, shares, base, mean, low, high, cases)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"leverage of {contrast}, {part}: {error!r}. Expected two conditions and their difference: "

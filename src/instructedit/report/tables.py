@@ -35,8 +35,8 @@ def format_tables(
 
     With `trained_on`, data sets of other tasks are marked as never trained on.
     """
-    parts = [NOTE, format_scores(scores, trained_on), format_levers(levers)]
-    return "\n\n".join(part for part in parts if part)
+    parts = [part for part in (format_scores(scores, trained_on), format_levers(levers)) if part]
+    return "\n\n".join([NOTE, *parts]) if parts else ""
 
 
 def format_scores(scores: Sequence[Score], trained_on: Collection[str] | None = None) -> str:
