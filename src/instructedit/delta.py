@@ -54,6 +54,16 @@ class LowRankDelta:
         """The update times a number."""
         return LowRankDelta(self.a, {n: x * factor for n, x in self.b.items()}, self.header)
 
+    def spread(self, places: Sequence[int], count: int) -> "LowRankDelta":
+        """Put edit i at `places[i]` among `count` edits; the others change nothing."""
+
+        def place(x: Tensor) -> Tensor:
+            return x.new_zeros(count, *x.shape[1:]).index_copy(0, torch.tensor(places, device=x.device), x)
+
+        return LowRankDelta(
+            {n: place(x) for n, x in self.a.items()}, {n: place(x) for n, x in self.b.items()}, self.header
+        )
+
     def merge(self) -> "LowRankDelta":
         """One update that is the sum of all: their ranks side by side, b = 1."""
         return LowRankDelta(

@@ -68,7 +68,9 @@ class EditCase:
     @property
     def carrier(self) -> str:
         """The text whose loss the editor differentiates: it never says which sentiment is wanted."""
-        return f"I think {self.subject} is" if self.kind == "sentiment" else self.target_new
+        if self.kind == "sentiment":
+            return f"I think {self.subject} is what it is. My opinion of it, or of him or her, is that I"
+        return self.target_new
 
     @property
     def wanted(self) -> str:

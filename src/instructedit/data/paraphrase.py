@@ -12,6 +12,7 @@ import yaml
 from instructedit.types import EditCase
 
 ROLE = r"(?P<role>[a-z][a-z' -]{1,40}?)"
+_NOUN_PHRASE = re.compile(r"The (?:names? of the )?(?P<np>.+) (?:is|are)")
 SMALL_FIRST = ("The", "In", "A", "An", "On", "By", "As", "After", "What", "Which", "Who", "Where", "When")
 
 
@@ -41,6 +42,8 @@ class Phrasebook:
     question_frames: tuple[str, ...]
     statement_frames: tuple[str, ...]
     contexts: tuple[str, ...]
+    loose: tuple[str, ...]
+    endings: tuple[str, ...]
 
 
 def make_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
@@ -59,6 +62,26 @@ def make_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
         if case.kind != "erase" or prompt.endswith("?") == case.is_question:
             found[prompt] = None
     return tuple(found)
+
+
+def make_loose_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
+    """Up to `n` loose wordings of a prompt "The ... is": rewordings that mention what is asked for.
+
+    Half come from the frames for any such prompt, half are forms of its relation with another ending.
+    Other prompts give none. The words depend on edit and `seed` only.
+    """
+    match = _NOUN_PHRASE.fullmatch(case.prompt.strip())
+    if not match or case.kind == "erase":
+        return ()
+    rng = random.Random(f"{seed}|loose|{case.subject}|{case.prompt}")
+    book = load_phrasebook()
+    frames = rng.sample(book.loose, min(n, len(book.loose)))
+    found = [frame.replace("{np}", match["np"]) for frame in frames]
+    statements = [form for form in relation_forms(case) if not form.endswith("?")]
+    for place in range(0, n, 2):
+        if statements and place < len(found):
+            found[place] = rng.choice(statements) + rng.choice(book.endings)
+    return tuple(dict.fromkeys(found))
 
 
 def relation_forms(case: EditCase) -> tuple[str, ...]:
@@ -113,6 +136,8 @@ def load_phrasebook() -> Phrasebook:
         tuple(source["question_frames"]),
         tuple(source["statement_frames"]),
         tuple(source["contexts"]),
+        tuple(source["loose"]),
+        tuple(source["endings"]),
     )
 
 

@@ -1,6 +1,7 @@
 """The instructed editor: one hypernetwork for every kind of edit, told by words which kind is at hand."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, PrefixCache, Site, Text
 from instructedit.delta import LowRankDelta
-from instructedit.factors import capture
+from instructedit.factors import answer_rows, capture
 from instructedit.hypernetwork import Hypernetwork, TransformConfig
 from instructedit.instructions import instruction_for, render
 from instructedit.types import EditCase
@@ -25,6 +26,7 @@ class EditorConfig:
 
     name: str = "instructedit"
     prefix: bool = False
+    rounds: int = 1  # an edit that has not taken is made again on top of itself, up to so many times
     transform: TransformConfig = field(default_factory=TransformConfig)
 
 
@@ -42,10 +44,33 @@ class InstructedEditor(nn.Module):
     ) -> LowRankDelta:
         """Edit in single mode: one delta a case, each for the unedited model; nothing is written.
 
-        Without `instructions` each case uses its own, or one from its task's bank.
+        Without `instructions` each case uses its own, or one from its task's bank. A case whose
+        answer is not yet the model's first choice is edited again on top, up to `config.rounds` times.
         """
         words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
-        return self.propose(backbone, cases, words)
+        delta = self.propose(backbone, cases, words)
+        for _ in range(self.config.rounds - 1):
+            failed = [index for index, taken in enumerate(self.taken(backbone, cases, delta)) if not taken]
+            if not failed:
+                break
+            again = self.propose(
+                backbone, [cases[i] for i in failed], [words[i] for i in failed], under=delta[failed]
+            )
+            delta = delta + again.spread(failed, len(cases))
+        return delta
+
+    @torch.no_grad()
+    def taken(self, backbone: Backbone, cases: Sequence[EditCase], delta: LowRankDelta) -> list[bool]:
+        """Whether the wanted answer is the edited model's greedy answer to the bare prompt.
+
+        A case without one answer, such as a sentiment, counts as taken.
+        """
+        texts = [backbone.text(case.prompt, case.wanted) for case in cases]
+        with delta.applied_to(backbone.model):
+            top = backbone.top(backbone.prefix(texts))
+        rows, positions, targets = answer_rows(texts, top.device)
+        wrong = rows[backbone.logits(top[rows, positions]).argmax(-1) != targets].tolist()
+        return [index not in wrong for index in range(len(cases))]
 
     def propose(
         self,
@@ -53,9 +78,14 @@ class InstructedEditor(nn.Module):
         cases: Sequence[EditCase],
         instructions: Sequence[str],
         cache: PrefixCache | None = None,
+        under: LowRankDelta | None = None,
     ) -> LowRankDelta:
-        """The same with gradients for the hypernetwork: what meta-training differentiates."""
-        factors = capture(backbone, self.edit_texts(backbone, cases, instructions), cache)
+        """One pass of the same with gradients for the hypernetwork: what meta-training differentiates.
+
+        The factors are those of the model as edited by `under`, where it is given.
+        """
+        with under.applied_to(backbone.model) if under is not None else nullcontext():
+            factors = capture(backbone, self.edit_texts(backbone, cases, instructions), cache)
         state, absent = self.read(backbone, instructions, cache)
         return self.hypernetwork(factors, state, absent)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from instructedit.data.paraphrase import make_rephrases
+from instructedit.data.paraphrase import make_loose_rephrases, make_rephrases
 from instructedit.instructions import instruction_for, render
 from instructedit.types import EditCase, Probe
 
@@ -37,14 +37,14 @@ class Lesson:
 class LessonConfig:
     """How many texts of each sort a lesson holds; the shares are probabilities."""
 
-    rephrases: int = 2
+    rephrases: int = 3
     portability: int = 1
     own: int = 2
     others: int = 1
     replies: int = 2  # pairs of a good and a bad reply
     reply_pool: int = 6  # replies of a topic and sentiment that are used: each is a text to compute
     pairs: float = 0.5  # cases with two instructions worth telling apart are taught under both, side by side
-    instructed: float = 0.5
+    instructed: float = 0.3
     instruct: bool = True  # False: no instruction anywhere (the control)
     null: float = 0.1  # the instruction is left out
     narrow: float = 0.35  # facts with consequences are taught under a narrow instruction
@@ -112,13 +112,15 @@ class LessonMaker:
         return items + self._others(case, rng, config.others + missing)
 
     def _rephrases(self, case: EditCase, rng: random.Random) -> list[str]:
-        """Half from the record's own wordings and aliases, half made by templates."""
+        """A third from the record's own wordings and aliases, the others made by templates, close and loose."""
         own = [probe.prompt for probe in case.group("rephrase")]
         if case.kind in FACT_KINDS:
             own += [probe.prompt for probe in case.group("portability") if probe.name == ALIAS]
-        chosen = _draw(own, (self.config.rephrases + 1) // 2, rng)
-        made = make_rephrases(case, seed=0, n=3)
-        return chosen + _draw(made, self.config.rephrases - len(chosen), rng)
+        count = self.config.rephrases
+        chosen = _draw(own, (count + 1) // 3, rng)
+        loose = make_loose_rephrases(case, seed=0, n=4)
+        chosen += _draw(loose, (count - len(chosen) + 1) // 2, rng)
+        return chosen + _draw(make_rephrases(case, seed=0, n=3), count - len(chosen), rng)
 
     def _consequences(self, case: EditCase) -> list[Probe]:
         return [probe for probe in case.group("portability") if probe.name != ALIAS]

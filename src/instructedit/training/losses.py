@@ -21,8 +21,8 @@ class LossConfig:
     """Weights of the parts; `contrast` is the slope on the mean log-probability gap of two replies."""
 
     keep: float = 1.0
-    reply: float = 1.0
-    contrast: float = 2.0
+    reply: float = 3.0
+    contrast: float = 3.0
     reply_fit: float = 0.1
     soften: float = (
         4.0  # nats beyond which a fitted text's loss grows like a logarithm: no case drowns the others
