@@ -62,6 +62,9 @@ class Asking:
     batch: int = 16
     """Edits asked together; changes the time and nothing else."""
 
+    cache: Path | None = None
+    """Folder that keeps prefix states (in half precision), for many evaluations of the same records."""
+
 
 ASKING = Asking()
 
@@ -95,10 +98,12 @@ def _measure(
     cases: list[EditCase], asking: Asking, model: ModelChoice, seed: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any], list["Table | str"]]:
     """All rows, the summary (with the part ``leverage`` where it was asked for), and the tables to show."""
+    from instructedit.backbone import PrefixCache
     from instructedit.cli.loading import load_pair
     from instructedit.evaluation import evaluate, format_leverage, format_summary, measure_leverage
 
     backbone, editor = load_pair(model, asking.editor)
+    cache = PrefixCache(asking.cache, backbone) if asking.cache else None
     result = evaluate(
         backbone,
         editor,
@@ -110,11 +115,13 @@ def _measure(
         fluency=asking.fluency,
         batch=asking.batch,
         seed=seed,
+        cache=cache,
     )
     rows, summary = list(result.rows), {"tasks": result.summary}
     tables: list[Table | str] = [format_summary(result.summary)]
     if asking.leverage:
-        lever = measure_leverage(backbone, editor, cases, split=asking.split, batch=asking.batch, seed=seed)
+        options = {"split": asking.split, "batch": asking.batch, "seed": seed, "cache": cache}
+        lever = measure_leverage(backbone, editor, cases, **options)
         rows += lever.rows
         summary["leverage"] = lever.summary
         tables.append(format_leverage(lever.summary))

@@ -112,7 +112,7 @@ class LessonMaker:
         return items + self._others(case, rng, config.others + missing)
 
     def _rephrases(self, case: EditCase, rng: random.Random) -> list[str]:
-        """A third from the record's own wordings and aliases, the others made by templates, close and loose."""
+        """A third from the record itself, aliases among them; the others by templates, close and loose."""
         own = [probe.prompt for probe in case.group("rephrase")]
         if case.kind in FACT_KINDS:
             own += [probe.prompt for probe in case.group("portability") if probe.name == ALIAS]

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+from torch.utils.checkpoint import checkpoint
 
 from instructedit.backbone import Backbone, PrefixCache, Text
 from instructedit.delta import LowRankDelta
@@ -14,6 +15,8 @@ from instructedit.factors import answer_rows
 from instructedit.training.lessons import Item, Lesson
 
 ANSWER_TOKENS = 24  # longer answers are cut: replies and passages say enough in this many tokens
+
+POSITIONS = 192  # answer positions whose logits are in memory at once
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class LossConfig:
     soften: float = (
         4.0  # nats beyond which a fitted text's loss grows like a logarithm: no case drowns the others
     )
-    buckets: int = 3
+    buckets: int = 4
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def score_items(
     delta: LowRankDelta,
     items: Sequence[tuple[int, Item]],
     cache: PrefixCache | None,
-    buckets: int = 3,
+    buckets: int = 4,
 ) -> Outcome:
     """Ask every item under its own edit; `items` pairs the edit's index with the item.
 
@@ -81,31 +84,47 @@ def _score_bucket(
     with delta.applied_to(backbone.model, torch.tensor([edit for edit, _ in items], device=hidden.device)):
         top = backbone.top(hidden)
     rows, positions, targets = answer_rows(texts, hidden.device)
-    logs = torch.log_softmax(backbone.logits(top[rows, positions]).float(), -1)
-    mean = _mean_by_row(rows, len(items))
-    nll = mean(-logs.gather(1, targets[:, None])[:, 0])
-    best = logs.detach().argmax(-1)
-    exact = 1 - (mean((best != targets).float()) > 0).float()
-    divergence, unchanged = torch.zeros_like(nll), torch.ones_like(nll)
     kept = torch.tensor([item.role == "keep" for _, item in items], device=hidden.device)
+    base = torch.zeros_like(top)
     if kept.any():
-        chosen = kept[rows]
         with torch.no_grad():
-            base_top = backbone.top(hidden[kept])
-            place = kept.cumsum(0) - 1
-            base = torch.log_softmax(
-                backbone.logits(base_top[place[rows[chosen]], positions[chosen]]).float(), -1
-            )
-        kl = (base.exp() * (base - logs[chosen])).sum(-1)
-        mean = _mean_by_row(rows[chosen], len(items))
-        divergence = mean(kl)
-        unchanged = torch.where(kept, mean((base.argmax(-1) == best[chosen]).float()), 1.0)
-    return nll, exact, divergence, unchanged
+            base[kept] = backbone.top(hidden[kept])
+    given = (top[rows, positions], base[rows, positions], targets, kept[rows])
+    parts = [
+        checkpoint(
+            _read_positions, backbone, *(x[start : start + POSITIONS] for x in given), use_reentrant=False
+        )
+        for start in range(0, len(rows), POSITIONS)
+    ]
+    nll, wrong, divergence, same = (torch.cat(values) for values in zip(*parts, strict=True))
+    sizes = torch.bincount(rows, minlength=len(items)).clamp(min=1)
+
+    def mean(values: Tensor) -> Tensor:
+        return torch.zeros(len(items), device=values.device).index_add(0, rows, values) / sizes
+
+    return mean(nll), 1 - (mean(wrong) > 0).float(), mean(divergence), torch.where(kept, mean(same), 1.0)
 
 
-def _mean_by_row(rows: Tensor, count: int):
-    sizes = torch.bincount(rows, minlength=count).clamp(min=1)
-    return lambda values: torch.zeros(count, device=values.device).index_add(0, rows, values) / sizes
+def _read_positions(
+    backbone: Backbone,
+    edited: Float[Tensor, "n d"],
+    unedited: Float[Tensor, "n d"],
+    targets: Int[Tensor, " n"],
+    kept: Bool[Tensor, " n"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Per position: NLL, whether the first choice is wrong; where kept, the KL and whether it is unchanged.
+
+    The vocabulary is large, so few positions are read at once and their logits are not kept for the
+    backward pass but computed again.
+    """
+    logs = torch.log_softmax(backbone.logits(edited).float(), -1)
+    best = logs.detach().argmax(-1)
+    divergence, same = logs.new_zeros(len(logs)), logs.new_ones(len(logs))
+    if kept.any():
+        base = torch.log_softmax(backbone.logits(unedited[kept]).float(), -1)
+        divergence[kept] = (base.exp() * (base - logs[kept])).sum(-1)
+        same[kept] = (base.argmax(-1) == best[kept]).float()
+    return -logs.gather(1, targets[:, None])[:, 0], (best != targets).float(), divergence, same
 
 
 def lesson_loss(
