@@ -1,4 +1,4 @@
-# make test | lint | format | model | demo | docs | clean. Needs python3 (3.11 or newer) with venv and pip; nothing else.
+# make test | lint | format | model | demo | scores | docs | clean. Needs python3 (3.11 or newer) with venv and pip; nothing else.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -12,7 +12,7 @@ export TOKENIZERS_PARALLELISM = false
 # An older activated environment must not leak into this one.
 unexport PYTHONPATH VIRTUAL_ENV
 
-.PHONY: setup test lint format model demo docs clean
+.PHONY: setup test lint format model demo scores docs clean
 
 setup: $(READY)
 
@@ -42,6 +42,15 @@ test: lint model
 
 demo: model
 	$(BIN)/instructedit edit "$(PROMPT)" "$(TARGET)" --out runs/demo --force
+
+# The README's score table: needs the published test sets in $$INSTRUCTEDIT_DATA/dev. LIMIT records a file.
+LIMIT  ?= 150
+DTYPE  ?= bfloat16
+SCORED := $(BIN)/instructedit evaluate --instructed --limit $(LIMIT) --dtype $(DTYPE) --cache runs/scores/cache --force
+scores: model
+	$(SCORED) --data dev/counterfact_neighborhood.jsonl dev/zsre.jsonl --out runs/scores/plain
+	$(SCORED) --data dev/counterfact.jsonl dev/recent.jsonl dev/convsent.jsonl --leverage --out runs/scores/leverage
+	$(BIN)/instructedit card default runs/scores/plain runs/scores/leverage --require scripts/bars.yaml
 
 docs: $(READY)
 	$(BIN)/python scripts/make_cli_docs.py

@@ -24,6 +24,7 @@ class TrainConfig:
     blocks: int = 3
     steps: int = 1000
     batch: int = 8  # edits a step, over all processes
+    micro: int = 4  # edits whose activations are in memory at once; changes memory and nothing else
     lr: float = 3e-4
     lr_steps: float = 1e-2  # of the step sizes and aggregation weights, in log units
     warmup: int = 20

@@ -21,7 +21,7 @@ from instructedit.training.checkpoint import Progress, load_checkpoint, save_che
 from instructedit.training.config import TrainConfig
 from instructedit.training.course import Course
 from instructedit.training.lesson_step import LessonStep, validation_score
-from instructedit.training.metrics_log import MetricsLog
+from instructedit.training.metrics_log import MeanReadings, MetricsLog
 from instructedit.training.moments import collect_moments, measure_instructions
 
 STEP_SIZES = ("log_step", "step_code", "log_ridge", "log_damping")  # learn at `lr_steps`, in their own group
@@ -176,13 +176,18 @@ class Run:
             group["lr"] = rate * schedule(step, self.config)
         lessons = self.course.lessons(step)
         mine = lessons[self.accelerator.process_index :: self.accelerator.num_processes]
-        loss, readings = self.wrapped(mine)
         self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
+        loss, readings = torch.zeros((), device=self.accelerator.device), MeanReadings()
+        for start in range(0, len(mine), self.config.micro):
+            part = mine[start : start + self.config.micro]
+            share, read = self.wrapped(part)
+            self.accelerator.backward(share * (len(part) / len(mine)))
+            loss += share.detach() * (len(part) / len(mine))
+            readings.add(read)
         norm: Any = self.accelerator.clip_grad_norm_(self.module.parameters(), self.config.clip)
         self.optimizer.step()
-        mean: Any = self.accelerator.reduce(loss.detach(), "mean")
-        return {"loss": float(mean), "gradient_norm": float(norm), **readings}
+        mean: Any = self.accelerator.reduce(loss, "mean")
+        return {"loss": float(mean), "gradient_norm": float(norm), **readings.means()}
 
     def validate(self) -> dict[str, float]:
         """Score the validation lessons; keep the editor when it is the best so far."""

@@ -31,6 +31,20 @@ class MetricsLog:
         self.lines.clear()
 
 
+class MeanReadings:
+    """The mean of each reading over the parts of a step that have it."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[float]] = {}
+
+    def add(self, readings: dict[str, float]) -> None:
+        for name, value in readings.items():
+            self.values.setdefault(name, []).append(value)
+
+    def means(self) -> dict[str, float]:
+        return {name: sum(values) / len(values) for name, values in sorted(self.values.items())}
+
+
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
