@@ -101,6 +101,6 @@ def test_a_header_without_its_parts_is_refused(path: Path, tmp_path: Path, llama
 
 def test_an_editor_loads_its_own_backbone(path: Path, tmp_path: Path, llama: Backbone) -> None:
     folder = tiny_folder(tmp_path / "model")
-    backbone, editor = load_for_editor(path, model=str(folder), start="<|endoftext|>")
+    backbone, editor = load_for_editor(path, model=str(folder))
     assert backbone.sites == llama.sites
     assert editor.edit(backbone, tiny_cases(1)).a.keys() == {site.name for site in llama.sites}

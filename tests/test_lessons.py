@@ -1,4 +1,4 @@
-"""What a lesson asks: roles by scope and kind, both sides of a pair, and wordings that never change the answer."""
+"""What a lesson asks: roles by scope and kind, both sides of a pair, wordings that keep the answer."""
 
 import random
 from collections import Counter
@@ -6,13 +6,15 @@ from collections import Counter
 from instructedit.data.paraphrase import make_loose_rephrases
 from instructedit.training.lessons import Lesson, LessonConfig, LessonMaker
 from instructedit.types import EditCase, Probe
-from tests.tiny_editors import tiny_case, tiny_cases, tiny_opinion
+from tiny_editors import tiny_case, tiny_cases, tiny_opinion
 
 ALWAYS = LessonConfig(null=0.0, instructed=1.0, erase=0.0)
 
 
 def maker(config: LessonConfig = ALWAYS) -> LessonMaker:
-    return LessonMaker([*tiny_cases(), tiny_opinion(0)], [Probe("locality", "Who wrote it?", ("a writer",))], config)
+    return LessonMaker(
+        [*tiny_cases(), tiny_opinion(0)], [Probe("locality", "Who wrote it?", ("a writer",))], config
+    )
 
 
 def roles(lesson: Lesson, slot: str) -> set[str]:
@@ -30,7 +32,9 @@ def test_what_follows_is_fitted_when_wide_and_kept_when_narrow():
 def test_the_two_sides_of_a_pair_ask_the_same_texts():
     for case in (tiny_case(3), tiny_opinion(0)):
         first, second = maker().make_pair(case, random.Random(5))
-        plain = [Counter(item.prompt for item in x.items if item.slot != "instructed") for x in (first, second)]
+        plain = [
+            Counter(item.prompt for item in x.items if item.slot != "instructed") for x in (first, second)
+        ]
         assert plain[0] == plain[1]
 
 

@@ -6,7 +6,7 @@ import torch
 
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
-from tests.tiny_editors import tiny_cases, tiny_editor, tiny_opinion
+from tiny_editors import tiny_cases, tiny_editor, tiny_opinion
 
 
 def test_a_spread_delta_changes_nothing_elsewhere():
@@ -39,7 +39,9 @@ def test_a_second_round_is_the_edit_of_the_edited_model(llama: Backbone):
     editor.config = replace(editor.config, rounds=2)
     twice = editor.edit(llama, cases, words)
     with torch.no_grad():
-        again = editor.propose(llama, [cases[i] for i in failed], [words[0]] * len(failed), under=once[failed])
+        again = editor.propose(
+            llama, [cases[i] for i in failed], [words[0]] * len(failed), under=once[failed]
+        )
     for site in once.a:
         expected = once.dense(site).index_add(0, torch.tensor(failed), again.dense(site))
         torch.testing.assert_close(twice.dense(site), expected, atol=1e-5, rtol=1e-4)

@@ -152,3 +152,11 @@ def test_all_texts_of_a_run_are_known_before_it_begins(llama: Backbone, tmp_path
     run(tmp_path / "first", llama)
     monkeypatch.setattr(llama, "encode", lambda _texts: pytest.fail("a text was not in the cache"))
     run(tmp_path / "second", llama)
+
+
+def test_how_many_edits_are_in_memory_changes_nothing_else(llama: Backbone, tmp_path: Path) -> None:
+    first = run(tmp_path / "whole", llama, batch=4, micro=4)
+    second = run(tmp_path / "parts", llama, batch=4, micro=1)
+    whole, parts = (load_tensors(result.editor)[0] for result in (first, second))
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name].float(), value.float(), atol=5e-3, rtol=5e-2, msg=name)

@@ -41,16 +41,19 @@ def shipped_editor() -> Path:
 
 
 def load_for_editor(path: "str | Path" = "default", **options: object) -> "tuple[Backbone, InstructedEditor]":
-    """Load the backbone that an editor was trained for, with the editor's own sites, and the editor.
+    """Load an editor and the backbone that it was trained for, with the editor's sites and start token.
 
     `options` go to `load_backbone`; `model` is taken from the editor's header unless given.
     """
+    from instructedit.backbone import Backbone
     from instructedit.backbone.loading import load_backbone
     from instructedit.editors.editor_file import load_editor as read
     from instructedit.editors.editor_file import read_header, site_names
 
     file = shipped_editor() if str(path) == "default" else Path(path)
     header = read_header(file)
-    settings = {"model": header["model"]["name"], "sites": site_names(header), **options}
-    backbone = load_backbone(**settings)  # type: ignore[arg-type]
+    settings = {"model": header["model"]["name"], "sites": site_names(header), "start": "none", **options}
+    raw = load_backbone(**settings)  # type: ignore[arg-type]
+    start = raw.start_ids if "start" in options else header["start_ids"]
+    backbone = Backbone(raw.model, raw.tokenizer, raw.sites, start, raw.name, raw.checksum)
     return backbone, read(file, backbone)
