@@ -11,6 +11,7 @@ import random
 import sys
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,9 +39,9 @@ def load(tiny: bool) -> SimpleNamespace:
         encode, decode = lambda text: [0, *text.encode()], bytes
     else:
         model = AutoModelForCausalLM.from_pretrained(model_folder())
-        words = AutoTokenizer.from_pretrained(model_folder())
-        start = words.convert_tokens_to_ids("<|endoftext|>")  # this model needs a first token
-        encode, decode = lambda text: [start, *words(text)["input_ids"]], words.decode
+        words: Any = AutoTokenizer.from_pretrained(model_folder())
+        first = words.convert_tokens_to_ids("<|endoftext|>")  # this model needs a first token
+        encode, decode = lambda text: [first, *words(text)["input_ids"]], words.decode
     sites = [f"model.layers.{n}.mlp.down_proj" for n in range(model.config.num_hidden_layers)[-3:]]
     return SimpleNamespace(model=model.requires_grad_(False), encode=encode, decode=decode, sites=sites)
 
@@ -115,17 +116,16 @@ def lesson_loss(lm, editor, rng):
         fit = [cross_entropy(*predict(lm, wording.format(subject), new)) for wording in ASK[relation]]
         after = [log_softmax(predict(lm, *question)[0], -1) for question in kept]
     drift = [kl_div(a, b, log_target=True, reduction="batchmean") for a, b in zip(after, before, strict=True)]
-    return (sum(fit) + sum(drift)) / 2
+    return torch.stack(fit + drift).sum() / 2
 
 
 def main(tiny=False, steps=14, batch=4):
     """Train, edit the unseen fact, and return each question's answer probability before and after."""
-    torch.manual_seed(0)
-    rng, lm = random.Random(0), load(tiny)
+    _, rng, lm = torch.manual_seed(0), random.Random(0), load(tiny)
     editor = Editor([capture(lm, *draw_fact(rng)) for _ in range(12)])
     optimizer = torch.optim.Adam(editor.parameters(), lr=1e-3)
     for step in range(steps):
-        loss = sum(lesson_loss(lm, editor, rng) for _ in range(batch)) / batch
+        loss = torch.stack([lesson_loss(lm, editor, rng) for _ in range(batch)]).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
