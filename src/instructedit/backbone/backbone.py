@@ -45,7 +45,8 @@ class Backbone:
         self.context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 20))
         self.width = int(self.head.weight.shape[-1])
         self._texts: dict[tuple[str, str], Text] = {}  # training asks for the same texts many times
-        self._tuple_blocks = self._check_head()
+        self._tuple_blocks = False  # whether a block returns a tuple
+        self._check_head()
 
     @property
     def device(self) -> torch.device:
@@ -164,7 +165,7 @@ class Backbone:
                 del block.forward
 
     @torch.no_grad()
-    def _check_head(self) -> bool:
+    def _check_head(self) -> None:
         """Find out what a block returns, and check that the head alone gives the model's own logits.
 
         Errors: `ModelError` for a model that does something else to its logits.
@@ -183,7 +184,6 @@ class Backbone:
                 f"{self.name or type(self.model).__name__} changes its logits after the output head in a way "
                 "that is not known here. Expected a plain head, with or without final_logit_softcapping."
             )
-        return self._tuple_blocks
 
 
 def _like_length(order: Sequence[int], texts: Sequence[Text]) -> Iterator[list[int]]:
