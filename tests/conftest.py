@@ -5,10 +5,13 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from tiny_models import FAMILY_NAMES, tiny_backbone
+from cli_run import Run, make_run
+from tiny_models import FAMILY_NAMES, tiny_backbone, tiny_folder
 
 torch.set_num_threads(1)
 
@@ -29,3 +32,15 @@ def llama():
 def backbone(family: str):
     """A tiny backbone of each family in turn."""
     return tiny_backbone(family)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model in a folder of its own: nobody may write into it."""
+    return tiny_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line inside the test process."""
+    return make_run(capsys)

@@ -7,14 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cli_run import Run, make_run
+from cli_run import Run
 from instructedit.cli import run
 from instructedit.errors import InstructEditError
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Run:
-    return make_run(capsys)
 
 
 def one_line(text: str) -> bool:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cli_run import PatientEditor, Run, make_run, use_editor
+from cli_run import PatientEditor, Run, use_editor
 from instructedit.data import load_cases
 from instructedit.delta import LowRankDelta
-from tiny_models import tiny_backbone, tiny_folder
+from tiny_models import tiny_backbone
 
 PROMPT, TARGET = "The capital of France is", "Rome"
 RECORDS = [
@@ -27,15 +27,10 @@ RECORDS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def cli(cli: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     use_editor(monkeypatch, PatientEditor())
-    return make_run(capsys)
+    return cli
 
 
 @pytest.fixture

@@ -5,21 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from cli_run import PatientEditor, Run, make_run, use_editor
-from tiny_models import tiny_folder
+from cli_run import PatientEditor, Run, use_editor
 
 PROMPT, TARGET = "The capital of France is", "Rome"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def cli(cli: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     use_editor(monkeypatch, PatientEditor())
-    return make_run(capsys)
+    return cli
 
 
 def edit(cli: Run, folder: Path, *arguments: object):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli_run import Run, make_run
+from cli_run import Run
 from instructedit.backbone.loading import load_backbone
 from instructedit.cli.loading import load_pair
 from instructedit.cli.options import ModelChoice
@@ -28,11 +28,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     editor = InstructedEditor(EditorConfig(transform=TransformConfig(rank=4)), backbone.sites, backbone.width)
     save_editor(editor, place / "editor.safetensors", backbone, {"tasks": {"plain": 1}})
     return place
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Run:
-    return make_run(capsys)
 
 
 @pytest.mark.parametrize("model", ["default", "model0", "copy"])

@@ -5,21 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cli_run import Run, make_run, use_editor
-from tiny_models import tiny_backbone, tiny_folder
+from cli_run import Run, use_editor
+from tiny_models import tiny_backbone
 
 SMALL = ("--set", "steps=2", "--set", "batch=2", "--set", "validate_every=1", "--set", "validation_cases=4")
 TINY = ("--set", "moments=4", "--set", "editor.transform.rank=4", "--set", "warmup=1")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Run:
-    return make_run(capsys)
 
 
 @pytest.fixture

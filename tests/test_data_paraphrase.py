@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instructedit.data import make_rephrases
-from instructedit.data.paraphrase import load_phrasebook, relation_forms
+from instructedit.data.paraphrase import (
+    asks_the_same,
+    load_phrasebook,
+    make_varied_rephrases,
+    relation_forms,
+)
 from instructedit.types import EditCase
 
 PROMPTS = [
@@ -118,3 +123,21 @@ def test_every_form_belongs_to_one_family_and_keeps_its_slots():
             first = next(n for n, other in enumerate(book.families) if other.forms_of(filled))
             assert first == number, form
     assert len(book.contexts) >= 25
+
+
+def test_varied_rewordings_ask_the_same_with_and_without_context() -> None:
+    case = EditCase("Danielle Darrieux's mother tongue is", "English", "Danielle Darrieux")
+    made = make_varied_rephrases(case, 0, 12, ["A sentence from elsewhere."])
+    assert len(made) == len(set(made)) >= 8
+    assert all(asks_the_same(case, prompt) for prompt in made if "Darrieux" in prompt[:40])
+    contexts = [prompt for prompt in made if prompt.startswith("A sentence from elsewhere. ")]
+    assert 0 < len(contexts) < len(made)
+    assert made == make_varied_rephrases(case, 0, 12, ["A sentence from elsewhere."])
+
+
+def test_a_text_that_only_goes_on_about_the_subject_is_no_paraphrase() -> None:
+    case = EditCase("Laura Adani speaks", "Russian", "Laura Adani")
+    assert not asks_the_same(case, "Laura Adani lives in")
+    assert asks_the_same(case, "It rained. The language spoken by Laura Adani is")
+    assert asks_the_same(case, "Laura de Adani speaks")  # the subject under another name: cannot be told
+    assert asks_the_same(EditCase("Zork frobs the", "blip", "Zork"), "Zork is known for")

@@ -1,5 +1,7 @@
 """Captured factors are autograd's own weight gradients, however many edits share a pass."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -85,3 +87,39 @@ def test_watching_leaves_no_hook_and_no_gradient(llama: Backbone) -> None:
     capture(llama, texts_for(llama)[:1])
     assert not any(module._forward_hooks for module in modules)
     assert not any(weight.requires_grad or weight.grad is not None for weight in llama.model.parameters())
+
+
+def test_rows_before_the_first_are_left_out(llama: Backbone) -> None:
+    texts = texts_for(llama)
+    whole = capture(llama, texts)
+    cut = capture(llama, [replace(text, first=first) for text, first in zip(texts, (2, 0, 1), strict=True)])
+    assert cut.mask.sum(1).tolist() == [len(t.ids) - 1 - f for t, f in zip(texts, (2, 0, 1), strict=True)]
+    for site in whole.inputs:
+        for edit, first in enumerate((2, 0, 1)):
+            rows = int(cut.mask[edit].sum())
+            torch.testing.assert_close(
+                cut.inputs[site][edit, :rows], whole.inputs[site][edit][first : first + rows]
+            )
+
+
+def test_the_model_is_its_own_teacher_without_a_gradient(llama: Backbone) -> None:
+    texts = texts_for(llama)
+    factors = capture(llama, texts, None, [None, texts[1], None])
+    plain = capture(llama, texts)
+    for site in factors.gradients:
+        assert float(factors.gradients[site][1].norm() / plain.gradients[site][1].norm()) < 1e-4
+        for edit in (0, 2):
+            torch.testing.assert_close(
+                factors.gradients[site][edit], plain.gradients[site][edit], rtol=1e-4, atol=1e-4
+            )
+
+
+def test_a_teacher_pulls_towards_its_own_predictions(llama: Backbone) -> None:
+    text = llama.text("The capital of France is", "Rome")
+    first, second = (
+        capture(llama, [text], None, [llama.text(f"{words} The capital of France is", "Rome")])
+        for words in ("Say what is bad.", "People in Spain speak.")
+    )
+    site = next(iter(first.gradients))
+    assert float(first.gradients[site].abs().max()) > 1e-6
+    assert not torch.allclose(first.gradients[site], second.gradients[site])

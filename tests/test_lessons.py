@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 from instructedit.data.paraphrase import make_loose_rephrases
 from instructedit.training.lessons import Lesson, LessonConfig, LessonMaker
@@ -83,3 +84,19 @@ def test_other_prompts_and_erasures_have_no_loose_wordings():
     assert make_loose_rephrases(EditCase("Ada plays the", "piano", "Ada"), 0, 4) == ()
     erasure = EditCase("The spouse of Ada is", "Carol", "Ada", kind="erase")
     assert make_loose_rephrases(erasure, 0, 4) == ()
+
+
+def test_what_comes_after_the_answer_is_kept():
+    lesson = maker(replace(ALWAYS, after=1.0)).make(tiny_case(0), random.Random(0))
+    (after,) = [item for item in lesson.items if item.slot == "after"]
+    assert after.role == "keep"
+    assert after.prompt == f"{tiny_case(0).prompt} {tiny_case(0).target_new}"
+    assert not roles(maker(replace(ALWAYS, after=0.0)).make(tiny_case(0), random.Random(0)), "after")
+
+
+def test_the_context_of_a_rewording_is_a_passages_first_words():
+    passage = Probe(
+        "locality", "One two three four five six seven eight nine ten eleven twelve thirteen", ("x",)
+    )
+    contexts = LessonMaker(tiny_cases(), [passage, Probe("locality", "Too short?", ("x",))], ALWAYS).contexts
+    assert contexts == ["One two three four five six seven eight nine."]

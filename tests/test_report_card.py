@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli_run import Run, make_run
+from cli_run import Run
 from instructedit.errors import DataError, UnknownNameError
 from instructedit.report import (
     CardFacts,
@@ -33,11 +33,6 @@ def editor(tmp_path: Path) -> Path:
     path = tmp_path / "editor.safetensors"
     save_tensors(path, {"x": torch.zeros(1)}, {"instructedit": json.dumps(HEADER)})
     return path
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Run:
-    return make_run(capsys)
 
 
 def test_a_card_has_a_front_matter_and_says_what_it_was_made_of(summaries: list[Path]) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, PrefixCache, Text
+from instructedit.metrics.tokens import mean_per_text
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,37 @@ class Factors:
     """The factors of `b` edits: the gradient of site s for edit i is ``gradients[s][i].T @ inputs[s][i]``.
 
     Shapes: inputs ``[b n d_in]``, gradients ``[b n d_out]``, mask ``[b n]``; rows outside the mask
-    are zero. A row is a token position of the edit's text.
+    are zero. A row is a token position of the edit's text, from its `first` on.
     """
 
     inputs: dict[str, Float[Tensor, "b n _"]]
     gradients: dict[str, Float[Tensor, "b n _"]]
     mask: Bool[Tensor, "b n"]
+
+    def join(self, present: Bool[Tensor, "e w"]) -> "Factors":
+        """The rows of each `w` texts that follow one another as those of one edit, absent texts left out."""
+        mask = (self.mask.view(*present.shape, -1) & present[..., None]).flatten(1)
+
+        def rows(values: Float[Tensor, "b n d"]) -> Float[Tensor, "e m d"]:
+            return values.reshape(*mask.shape, -1) * mask[..., None]
+
+        return Factors(
+            {name: rows(x) for name, x in self.inputs.items()},
+            {name: rows(x) for name, x in self.gradients.items()},
+            mask,
+        )
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Inputs of every site that `b` edits shall leave alone, at the last token of `m` prompts each.
+
+    Shapes: keys ``[b m d_in]``, own ``[m]``: whether the prompt is about the edit's own subject.
+    Rows of zeros stand where an edit has fewer.
+    """
+
+    keys: dict[str, Float[Tensor, "b m _"]]
+    own: Bool[Tensor, " m"]
 
 
 @contextmanager
@@ -64,26 +90,73 @@ def answer_nll(backbone: Backbone, top: Float[Tensor, "b t d"], texts: Sequence[
     loss = nn.functional.cross_entropy(
         backbone.logits(top[rows, positions]).float(), targets, reduction="none"
     )
-    counts = torch.bincount(rows, minlength=len(texts)).clamp(min=1)
-    return torch.zeros(len(texts), device=top.device).index_add(0, rows, loss) / counts
+    return mean_per_text(loss, rows, len(texts))
 
 
-def capture(backbone: Backbone, texts: Sequence[Text], cache: PrefixCache | None = None) -> Factors:
+def capture(
+    backbone: Backbone,
+    texts: Sequence[Text],
+    cache: PrefixCache | None = None,
+    teachers: Sequence[Text | None] | None = None,
+) -> Factors:
     """Read the edits' texts once and keep the factors of the loss on their answers.
+
+    An edit with a teacher, a text that ends in the same answer, has as its loss the cross-entropy to
+    what the model predicts there in the place of its answer's own tokens.
 
     Errors: `DataError` from `Backbone.text` when a text is too long. Source: MEND (arXiv
     2110.11309), section 3.1, for the rank-one form of a linear layer's gradient.
     """
     hidden = backbone.prefix(texts, cache)
+    goals = _predictions(backbone, teachers, cache) if teachers and any(teachers) else {}
     with torch.enable_grad(), watch_sites(backbone) as (inputs, zeros):
-        loss = answer_nll(backbone, backbone.top(hidden), texts).sum()
+        top = backbone.top(hidden)
+        told = [text for index, text in enumerate(texts) if index not in goals]
+        plain = torch.tensor([i for i in range(len(texts)) if i not in goals], device=top.device)
+        loss = answer_nll(backbone, top[plain.long()], told).sum() if told else top.new_zeros(())
+        for index, goal in goals.items():
+            logs = torch.log_softmax(backbone.logits(top[index, list(texts[index].positions)]).float(), -1)
+            loss = loss - (goal * logs).sum(-1).mean()
         names = list(zeros)
         gradients = torch.autograd.grad(loss, [zeros[name] for name in names])
-    lengths = torch.tensor([len(text.ids) - 1 for text in texts], device=hidden.device)
-    mask = torch.arange(hidden.shape[1] - 1, device=hidden.device)[None] < lengths[:, None]
-    keep = mask[..., None]
+    starts = torch.tensor([text.first for text in texts], device=hidden.device)[:, None]
+    counts = torch.tensor([len(text.ids) - 1 - text.first for text in texts], device=hidden.device)[:, None]
+    offsets = torch.arange(int(counts.max()), device=hidden.device)[None]
+    mask = offsets < counts
+    places = (starts + offsets).clamp(max=hidden.shape[1] - 1)[..., None]
+
+    def rows(values: Float[Tensor, "b t d"]) -> Float[Tensor, "b n d"]:
+        taken = values.gather(1, places.expand(-1, -1, values.shape[-1]))
+        return taken.float() * mask[..., None]
+
     return Factors(
-        {name: inputs[name][:, :-1].float() * keep for name in names},
-        {name: grad[:, :-1].float() * keep for name, grad in zip(names, gradients, strict=True)},
+        {name: rows(inputs[name]) for name in names},
+        {name: rows(grad) for name, grad in zip(names, gradients, strict=True)},
         mask,
     )
+
+
+@torch.no_grad()
+def _predictions(
+    backbone: Backbone, teachers: Sequence[Text | None], cache: PrefixCache | None
+) -> dict[int, Float[Tensor, "_ v"]]:
+    """What the model predicts at the answer positions of each teacher, by its place."""
+    texts = {index: text for index, text in enumerate(teachers) if text is not None}
+    top = backbone.top(backbone.prefix(list(texts.values()), cache))
+    return {
+        index: torch.softmax(backbone.logits(top[row, list(text.positions)]).float(), -1)
+        for row, (index, text) in enumerate(texts.items())
+    }
+
+
+@torch.no_grad()
+def last_inputs(
+    backbone: Backbone, texts: Sequence[Text], cache: PrefixCache | None = None
+) -> dict[str, Float[Tensor, "b _"]]:
+    """The input of every site at each text's last token."""
+    hidden = backbone.prefix(texts, cache)
+    with watch_sites(backbone) as (inputs, _):
+        backbone.top(hidden)
+    rows = torch.arange(len(texts), device=hidden.device)
+    ends = torch.tensor([len(text.ids) - 1 for text in texts], device=hidden.device)
+    return {name: x[rows, ends].float() for name, x in inputs.items()}

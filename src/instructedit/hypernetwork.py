@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from instructedit.backbone import Site
 from instructedit.delta import LowRankDelta
-from instructedit.factors import Factors
+from instructedit.factors import Anchors, Factors
 from instructedit.statistics import EPSILON, SiteStatistics
 
 
@@ -28,6 +28,8 @@ class TransformConfig:
     code: int = 64  # size of the instruction's code z; 0: the instruction is only a prefix of the text
     aggregation: Literal["sum", "ridge"] = "ridge"
     directions: int = 64  # leading directions of ordinary keys that are damped; 0: none
+    others: int = 0  # anchors an edit: the same asked of other subjects
+    own: int = 0  # anchors an edit: other things asked of its own subject
     log_step: float = -1.0  # first step, as the log of the share of a site's output size
 
 
@@ -95,6 +97,9 @@ class ShapeTransform(nn.Module):
         self.step_code = nn.Parameter(torch.zeros(config.code, count))
         self.log_ridge = nn.Parameter(torch.zeros(count))
         self.log_damping = nn.Parameter(torch.zeros(count))
+        if config.others + config.own:  # weights of anchors: of other subjects, and of the own one
+            self.log_anchor = nn.Parameter(torch.zeros(count, 2))
+            self.anchor_code = nn.Parameter(torch.zeros(config.code, count, 2))
 
     def site_statistics(self) -> Iterator[tuple[Site, SiteStatistics]]:
         """Each site with its statistics."""
@@ -102,9 +107,13 @@ class ShapeTransform(nn.Module):
         yield from zip(self.sites, modules, strict=True)
 
     def forward(
-        self, factors: Factors, z: Float[Tensor, "b z"]
+        self, factors: Factors, z: Float[Tensor, "b z"], anchors: Anchors | None = None
     ) -> dict[str, tuple[Float[Tensor, "b r d_in"], Float[Tensor, "b d_out r"]]]:
-        """The LoRA pair of every site; rows outside the factors' mask give zeros."""
+        """The LoRA pair of every site; rows outside the factors' mask give zeros.
+
+        Anchors are further rows of the ridge solution whose value is zero, weighted by what is
+        learned about each site and read from the instruction; the plain sum has no use for them.
+        """
         keys, values = self.transform(factors, z)
         mask = factors.mask[..., None]
         steps = torch.exp(
@@ -113,8 +122,20 @@ class ShapeTransform(nn.Module):
         pairs = {}
         for index, site in enumerate(self.sites):
             key, value = keys[index] * mask, -values[index] * mask * steps[:, index, None, None]
+            if anchors is not None and self.config.aggregation == "ridge":
+                fixed = self.weigh(index, anchors, z)
+                key = torch.cat([key, fixed], 1)
+                value = torch.cat([value, value.new_zeros(*fixed.shape[:2], self.d_out)], 1)
             pairs[site.name] = self.aggregate(index, key, value)
         return pairs
+
+    def weigh(self, index: int, anchors: Anchors, z: Float[Tensor, "b z"]) -> Float[Tensor, "b m d_in"]:
+        """Anchors in units of the site's spread, times their weight under each instruction's code."""
+        stats: SiteStatistics = self.statistics[index]  # type: ignore[assignment]
+        weight = self.log_anchor[index] + (
+            z @ self.anchor_code[:, index] if z.shape[-1] else z.new_zeros(1, 2)
+        )
+        return anchors.keys[self.sites[index].name] / stats.spread * weight.exp()[:, anchors.own.long(), None]
 
     def transform(
         self, factors: Factors, z: Float[Tensor, "b z"]
@@ -165,13 +186,17 @@ class Hypernetwork(nn.Module):
             self.reader = CodeReader(width, config.code) if config.code else None
 
     def forward(
-        self, factors: Factors, state: Float[Tensor, "b d"], absent: Bool[Tensor, " b"]
+        self,
+        factors: Factors,
+        state: Float[Tensor, "b d"],
+        absent: Bool[Tensor, " b"],
+        anchors: Anchors | None = None,
     ) -> LowRankDelta:
         """One delta an edit. `state` is the mean state over the instruction, `absent` says there is none."""
         z = self.reader(state, absent) if self.reader else state.new_zeros(len(state), 0)
         pairs = {}
         for shape in self.shapes:
-            pairs |= shape(factors, z)
+            pairs |= shape(factors, z, anchors)
         return LowRankDelta({n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()})
 
     def statistics(self) -> dict[str, SiteStatistics]:

@@ -69,7 +69,7 @@ class EditCase:
     def carrier(self) -> str:
         """The text whose loss the editor differentiates: it never says which sentiment is wanted."""
         if self.kind == "sentiment":
-            return f"I think {self.subject} is what it is. My opinion of it, or of him or her, is that I"
+            return f"I think that {self.subject} is very. I feel so. I really. I"
         return self.target_new
 
     @property

@@ -15,10 +15,14 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Token ids and where the answer begins; the answer is predicted from `answer_start - 1` on."""
+    """Token ids and where the answer begins; the answer is predicted from `answer_start - 1` on.
+
+    `first` is the first position that an edit made from this text may use.
+    """
 
     ids: tuple[int, ...]
     answer_start: int
+    first: int = 0
 
     @property
     def positions(self) -> range:

@@ -1,7 +1,7 @@
 """From options to a loaded model and its editor."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from instructedit.cli.options import MODEL, ModelChoice
 from instructedit.errors import unknown_name
@@ -37,24 +37,17 @@ def load_pair(choice: ModelChoice, editor: str) -> "tuple[Backbone, InstructedEd
     `load_backbone`; `EditorFileError` when the editor is broken or belongs to another model;
     `UnknownNameError` when there is no such editor.
     """
-    from instructedit.backbone.loading import load_backbone
-    from instructedit.editors.editor_file import load_editor, read_header, site_names
+    from instructedit.editors import load_for_editor
 
-    path = find_editor(editor)
-    header = read_header(path)
-    own, name = header["model"], choice.model
-    name = own["name"] if name == MODEL.model else name
-    backbone = load_backbone(
-        name,
-        sites=choice.sites or (site_names(header) if name == own["name"] else None),
-        blocks=choice.blocks,
-        device=choice.device,
-        dtype=choice.dtype,
-        start="none" if choice.start == MODEL.start else choice.start,
+    chosen = {
+        "model": choice.model if choice.model != MODEL.model else None,
+        "sites": choice.sites,
+        "start": choice.start if choice.start != MODEL.start else None,
+    }
+    options = {name: value for name, value in chosen.items() if value is not None}
+    return load_for_editor(
+        find_editor(editor), blocks=choice.blocks, device=choice.device, dtype=choice.dtype, **options
     )
-    if backbone.checksum == own["checksum"]:
-        backbone = _as_trained(backbone, header, choice)
-    return backbone, load_editor(path, backbone)
 
 
 def find_editor(name: str) -> Path:
@@ -70,14 +63,3 @@ def find_editor(name: str) -> Path:
     if not path.exists() and path.name == name and not path.suffix:
         raise unknown_name("editor", name, EDITORS)
     return path / "editor.safetensors" if path.is_dir() else path
-
-
-def _as_trained(backbone: "Backbone", header: dict[str, Any], choice: ModelChoice) -> "Backbone":
-    """The same model with the sites and the start token of the editor's training, where none were chosen."""
-    from instructedit.backbone import Backbone
-    from instructedit.backbone.sites import find_sites
-    from instructedit.editors.editor_file import site_names
-
-    sites = backbone.sites if choice.sites else find_sites(backbone.model, site_names(header))
-    start = header["start_ids"] if choice.start == MODEL.start else backbone.start_ids
-    return Backbone(backbone.model, backbone.tokenizer, sites, start, backbone.name, backbone.checksum)

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -23,14 +23,16 @@ class Family:
     patterns: tuple[re.Pattern[str], ...]
     forms: tuple[str, ...]
     roles: frozenset[str]
+    also: tuple[str, ...] = ()  # clumsy or unfinished forms: recognised, and written on demand
 
-    def forms_of(self, template: str) -> tuple[str, ...]:
+    def forms_of(self, template: str, *, clumsy: bool = False) -> tuple[str, ...]:
         """The forms with the role of `template` filled in, or nothing where it is not of this family."""
         for pattern in self.patterns:
             match = pattern.fullmatch(template)
             role = match.groupdict().get("role", "") if match else ""
             if match and (not self.roles or role in self.roles):
-                return tuple(form.replace("{r}", role) for form in self.forms)
+                forms = self.forms + self.also if clumsy else self.forms
+                return tuple(form.replace("{r}", role) for form in forms)
         return ()
 
 
@@ -84,12 +86,45 @@ def make_loose_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def relation_forms(case: EditCase) -> tuple[str, ...]:
+def make_varied_rephrases(case: EditCase, seed: int, n: int, contexts: Sequence[str] = ()) -> tuple[str, ...]:
+    """Up to `n` rewordings as training wants them: every form of the relation, clumsy ones among them.
+
+    Every other one stands behind a sentence of unrelated context, from `contexts` or the package's own;
+    of a prompt "The ... is" every other one is a loose wording. The words depend on edit and `seed` only.
+    """
+    rng = random.Random(f"{seed}|varied|{case.subject}|{case.prompt}")
+    if case.kind == "erase":
+        return make_rephrases(case, seed, n)
+    forms = list(relation_forms(case, clumsy=True)) or [case.prompt.strip()]
+    rng.shuffle(forms)
+    loose = list(make_loose_rephrases(case, seed, n))
+    sentences = contexts or load_phrasebook().contexts
+    found = []
+    for place in range(n):
+        form = loose.pop() if loose and place % 2 else forms[place % len(forms)]
+        plain = form != case.prompt.strip() and (loose or rng.random() < 0.5)
+        found.append(form if plain else f"{rng.choice(sentences)} {form}")
+    return tuple(dict.fromkeys(found))
+
+
+def asks_the_same(case: EditCase, prompt: str) -> bool:
+    """Whether a prompt ends in a known form of the edit's relation, or that cannot be told.
+
+    Collections of edits hold "paraphrases" that only continue a text about the subject. Nothing can
+    be told of a relation without known forms, or of a prompt that has the subject under another name.
+    """
+    forms = relation_forms(case, clumsy=True)
+    if not forms or case.subject not in prompt:
+        return True
+    return prompt.strip().endswith((*forms, case.prompt.strip()))
+
+
+def relation_forms(case: EditCase, *, clumsy: bool = False) -> tuple[str, ...]:
     """The other forms of the prompt's relation; empty where no family of templates knows it."""
     if not case.subject or case.subject not in case.prompt:
         return ()
     template = case.prompt.strip().replace(case.subject, "{s}")
-    found = (family.forms_of(template) for family in load_phrasebook().families)
+    found = (family.forms_of(template, clumsy=clumsy) for family in load_phrasebook().families)
     forms = next((forms for forms in found if forms), ())
     return tuple(form.replace("{s}", case.subject) for form in forms if form != template)
 
@@ -128,6 +163,7 @@ def load_phrasebook() -> Phrasebook:
             tuple(_as_pattern(form) for form in [*entry["forms"], *entry.get("also", ())]),
             tuple(entry["forms"]),
             frozenset(entry.get("roles", ())),
+            tuple(entry.get("also", ())),
         )
         for entry in source["families"]
     )

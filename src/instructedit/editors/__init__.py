@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from instructedit.backbone import Backbone
@@ -40,20 +40,26 @@ def shipped_editor() -> Path:
     return Path(str(files("instructedit") / "shipped" / "editor.safetensors"))
 
 
-def load_for_editor(path: "str | Path" = "default", **options: object) -> "tuple[Backbone, InstructedEditor]":
+def load_for_editor(path: "str | Path" = "default", **options: Any) -> "tuple[Backbone, InstructedEditor]":
     """Load an editor and the backbone that it was trained for, with the editor's sites and start token.
 
-    `options` go to `load_backbone`; `model` is taken from the editor's header unless given.
+    `options` go to `load_backbone`: a `model`, `sites` or `start` among them goes before the editor's own.
+    Errors: `ModelError` as `load_backbone`; `EditorFileError` when the editor is broken or another model's.
     """
     from instructedit.backbone import Backbone
     from instructedit.backbone.loading import load_backbone
+    from instructedit.backbone.sites import find_sites
     from instructedit.editors.editor_file import load_editor as read
     from instructedit.editors.editor_file import read_header, site_names
 
     file = shipped_editor() if str(path) == "default" else Path(path)
     header = read_header(file)
-    settings = {"model": header["model"]["name"], "sites": site_names(header), "start": "none", **options}
-    raw = load_backbone(**settings)  # type: ignore[arg-type]
-    start = raw.start_ids if "start" in options else header["start_ids"]
-    backbone = Backbone(raw.model, raw.tokenizer, raw.sites, start, raw.name, raw.checksum)
+    backbone = load_backbone(**{"model": header["model"]["name"], "start": "none", **options})
+    if backbone.checksum == header["model"]["checksum"]:
+        own = "sites" not in options
+        sites = find_sites(backbone.model, site_names(header)) if own else backbone.sites
+        start = backbone.start_ids if "start" in options else header["start_ids"]
+        backbone = Backbone(
+            backbone.model, backbone.tokenizer, sites, start, backbone.name, backbone.checksum
+        )
     return backbone, read(file, backbone)

@@ -70,7 +70,11 @@ class Course:
             cases, words = [x.case for x in lessons], [x.instruction for x in lessons]
             texts |= dict.fromkeys(item_text(backbone, item) for lesson in lessons for item in lesson.items)
             texts |= dict.fromkeys(editor.edit_texts(backbone, cases, words))
+            texts |= dict.fromkeys(text for text in editor.teachers(backbone, cases, words) if text)
             texts |= dict.fromkeys(editor.instruction_texts(backbone, words))
+            texts |= dict.fromkeys(
+                text for row in editor.anchor_texts(backbone, cases) for text in row.values()
+            )
         return list(texts)
 
     def moment_texts(self, editor: InstructedEditor, backbone: Backbone) -> list[Text]:

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from instructedit.data.paraphrase import make_loose_rephrases, make_rephrases
+from instructedit.data.paraphrase import asks_the_same, make_varied_rephrases, relation_forms
 from instructedit.instructions import instruction_for, render
 from instructedit.types import EditCase, Probe
 
 Role = Literal["fit", "keep", "good", "bad"]
 ALIAS = "Subject_Aliasing"  # the same statement under another name of its subject: fitted in either scope
+AFTER = ". The"  # only the predictions count, and they are the unedited model's
 FACT_KINDS = ("insert", "change")
+CONTEXTS = 400  # ordinary texts that lend their first words as unrelated context
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,14 @@ class LessonConfig:
     rephrases: int = 3
     portability: int = 1
     own: int = 2
+    rephrase_pool: int = 5  # different rewordings of one edit: each is a text to compute
     others: int = 1
+    same: float = 0.5  # share of the others that ask the same of another subject
     replies: int = 2  # pairs of a good and a bad reply
     reply_pool: int = 6  # replies of a topic and sentiment that are used: each is a text to compute
     pairs: float = 0.5  # cases with two instructions worth telling apart are taught under both, side by side
     instructed: float = 0.3
+    after: float = 0.5  # what comes after the answer stays as it is: an edited model stops where it should
     instruct: bool = True  # False: no instruction anywhere (the control)
     null: float = 0.1  # the instruction is left out
     narrow: float = 0.35  # facts with consequences are taught under a narrow instruction
@@ -63,6 +68,7 @@ class LessonMaker:
             if case.kind != "sentiment":
                 self.relations.setdefault(relation(case), []).append(case)
         self.facts = [case for case in cases if case.kind != "sentiment"]
+        self.contexts = [context for context in map(_context, ordinary[:CONTEXTS]) if context]
 
     def make(self, case: EditCase, rng: random.Random, turn: bool | None = None) -> Lesson:
         """One lesson about `case`; its scope, wording and texts are drawn from `rng`.
@@ -89,6 +95,11 @@ class LessonMaker:
         seed = rng.random()
         return [self.make(case, random.Random(seed), turn) for turn in (False, True)]
 
+    def reworded(self, case: EditCase) -> str:
+        """One other form of a case's prompt, always the same."""
+        forms = relation_forms(case, clumsy=True)
+        return random.Random(case.prompt).choice(forms) if forms else case.prompt
+
     def has_consequences(self, case: EditCase) -> bool:
         """Whether the record asks for what follows from the edit."""
         return case.kind in FACT_KINDS and bool(self._consequences(case))
@@ -100,6 +111,8 @@ class LessonMaker:
             words = instruction_for(case, seed=rng.randrange(config.text_wordings))
             items.append(Item("fit", "instructed", render(words, case.prompt, case.task), case.wanted))
         items += [Item("fit", "rephrase", p, case.wanted) for p in self._rephrases(case, rng)]
+        if rng.random() < config.after:
+            items.append(Item("keep", "after", f"{case.prompt} {case.wanted}", AFTER))
         if case.kind in FACT_KINDS:
             items += self._portability(case, rng)
         own = [
@@ -112,15 +125,14 @@ class LessonMaker:
         return items + self._others(case, rng, config.others + missing)
 
     def _rephrases(self, case: EditCase, rng: random.Random) -> list[str]:
-        """A third from the record itself, aliases among them; the others by templates, close and loose."""
-        own = [probe.prompt for probe in case.group("rephrase")]
+        """Of the record's own, aliases among them, a third at most; the others by templates."""
+        own = [probe.prompt for probe in case.group("rephrase") if asks_the_same(case, probe.prompt)]
         if case.kind in FACT_KINDS:
             own += [probe.prompt for probe in case.group("portability") if probe.name == ALIAS]
         count = self.config.rephrases
         chosen = _draw(own, (count + 1) // 3, rng)
-        loose = make_loose_rephrases(case, seed=0, n=4)
-        chosen += _draw(loose, (count - len(chosen) + 1) // 2, rng)
-        return chosen + _draw(make_rephrases(case, seed=0, n=3), count - len(chosen), rng)
+        made = make_varied_rephrases(case, 0, self.config.rephrase_pool, self.contexts)
+        return chosen + _draw(made, count - len(chosen), rng)
 
     def _consequences(self, case: EditCase) -> list[Probe]:
         return [probe for probe in case.group("portability") if probe.name != ALIAS]
@@ -137,16 +149,17 @@ class LessonMaker:
         for _ in range(count):
             draw = rng.random()
             same = self.relations.get(relation(case), [])
-            if draw < 0.4 and len(same) > 1:
+            if draw < self.config.same and len(same) > 1:
                 other = rng.choice(same)
-            elif draw < 0.6 or not self.ordinary:
+            elif draw < self.config.same + 0.15 or not self.ordinary:
                 other = rng.choice(self.facts) if self.facts else case
             else:
                 probe = rng.choice(self.ordinary)
                 items.append(Item("keep", "text", probe.prompt, probe.answers[0]))
                 continue
             if other.subject != case.subject:
-                items.append(Item("keep", "other", other.prompt, other.ground_truth or other.target_new))
+                prompt = other.prompt if rng.random() < 0.5 else self.reworded(other)
+                items.append(Item("keep", "other", prompt, other.ground_truth or other.target_new))
         return items
 
     def _reply_items(self, case: EditCase, rng: random.Random) -> list[Item]:
@@ -166,6 +179,12 @@ class LessonMaker:
 def relation(case: EditCase) -> str:
     """The prompt with its subject cut out: cases that share it ask the same of other subjects."""
     return case.prompt.replace(case.subject, "{}") if case.subject else case.prompt
+
+
+def _context(probe: Probe) -> str:
+    """The first words of a passage as a sentence; nothing of a question or a short text."""
+    words = probe.prompt.split()
+    return " ".join(words[:9]).rstrip(",;:.") + "." if len(words) > 12 else ""
 
 
 def _draw(values: Sequence, count: int, rng: random.Random) -> list:

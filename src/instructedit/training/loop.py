@@ -24,7 +24,14 @@ from instructedit.training.lesson_step import LessonStep, validation_score
 from instructedit.training.metrics_log import MeanReadings, MetricsLog
 from instructedit.training.moments import collect_moments, measure_instructions
 
-STEP_SIZES = ("log_step", "step_code", "log_ridge", "log_damping")  # learn at `lr_steps`, in their own group
+STEP_SIZES = (
+    "log_step",
+    "step_code",
+    "log_ridge",
+    "log_damping",
+    "log_anchor",
+    "anchor_code",
+)  # learn at `lr_steps`, in their own group
 CHECKPOINT, EDITOR, METRICS = "checkpoint.safetensors", "editor.safetensors", "metrics.jsonl"
 
 

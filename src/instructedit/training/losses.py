@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from instructedit.backbone import Backbone, PrefixCache, Text
 from instructedit.delta import LowRankDelta
 from instructedit.factors import answer_rows
+from instructedit.metrics.tokens import mean_per_text
 from instructedit.training.lessons import Item, Lesson
 
 ANSWER_TOKENS = 24  # longer answers are cut: replies and passages say enough in this many tokens
@@ -21,12 +23,12 @@ POSITIONS = 192  # answer positions whose logits are in memory at once
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the parts; `contrast` is the slope on the mean log-probability gap of two replies."""
+    """Weights of the parts; `contrast` is the slope on what an edit adds to the gap of two replies."""
 
     keep: float = 1.0
-    reply: float = 3.0
+    reply: float = 2.0
     contrast: float = 3.0
-    reply_fit: float = 0.1
+    reply_fit: float = 0.05
     soften: float = (
         4.0  # nats beyond which a fitted text's loss grows like a logarithm: no case drowns the others
     )
@@ -35,9 +37,11 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One number an item: mean NLL, whole-answer match, and for kept items KL and unchanged arg-max share."""
+    """One number an item: mean NLL, whole-answer match, and beside the unedited model for kept items and
+    replies its mean NLL, the KL from it and the share of arg-maxes that are unchanged."""
 
     nll: Float[Tensor, " m"]
+    base_nll: Float[Tensor, " m"]
     exact: Float[Tensor, " m"]
     divergence: Float[Tensor, " m"]
     unchanged: Float[Tensor, " m"]
@@ -79,30 +83,26 @@ def _score_bucket(
     items: Sequence[tuple[int, Item]],
     texts: Sequence[Text],
     cache: PrefixCache | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     hidden = backbone.prefix(texts, cache)
     with delta.applied_to(backbone.model, torch.tensor([edit for edit, _ in items], device=hidden.device)):
         top = backbone.top(hidden)
     rows, positions, targets = answer_rows(texts, hidden.device)
-    kept = torch.tensor([item.role == "keep" for _, item in items], device=hidden.device)
+    compared = torch.tensor([item.role != "fit" for _, item in items], device=hidden.device)
     base = torch.zeros_like(top)
-    if kept.any():
+    if compared.any():
         with torch.no_grad():
-            base[kept] = backbone.top(hidden[kept])
-    given = (top[rows, positions], base[rows, positions], targets, kept[rows])
+            base[compared] = backbone.top(hidden[compared])
+    given = (top[rows, positions], base[rows, positions], targets, compared[rows])
     parts = [
         checkpoint(
             _read_positions, backbone, *(x[start : start + POSITIONS] for x in given), use_reentrant=False
         )
         for start in range(0, len(rows), POSITIONS)
     ]
-    nll, wrong, divergence, same = (torch.cat(values) for values in zip(*parts, strict=True))
-    sizes = torch.bincount(rows, minlength=len(items)).clamp(min=1)
-
-    def mean(values: Tensor) -> Tensor:
-        return torch.zeros(len(items), device=values.device).index_add(0, rows, values) / sizes
-
-    return mean(nll), 1 - (mean(wrong) > 0).float(), mean(divergence), torch.where(kept, mean(same), 1.0)
+    nll, base_nll, wrong, divergence, same = (torch.cat(values) for values in zip(*parts, strict=True))
+    share = partial(mean_per_text, owner=rows, texts=len(items))
+    return share(nll), share(base_nll), 1 - (share(wrong) > 0).float(), share(divergence), share(same)
 
 
 def _read_positions(
@@ -110,21 +110,24 @@ def _read_positions(
     edited: Float[Tensor, "n d"],
     unedited: Float[Tensor, "n d"],
     targets: Int[Tensor, " n"],
-    kept: Bool[Tensor, " n"],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Per position: NLL, whether the first choice is wrong; where kept, the KL and whether it is unchanged.
+    compared: Bool[Tensor, " n"],
+) -> tuple[Tensor, ...]:
+    """Per position: NLL, that of the unedited model, whether the first choice is wrong, KL, and whether the
+    first choice is unchanged; zeros and a one for what is not compared with the unedited model.
 
     The vocabulary is large, so few positions are read at once and their logits are not kept for the
     backward pass but computed again.
     """
     logs = torch.log_softmax(backbone.logits(edited).float(), -1)
     best = logs.detach().argmax(-1)
-    divergence, same = logs.new_zeros(len(logs)), logs.new_ones(len(logs))
-    if kept.any():
-        base = torch.log_softmax(backbone.logits(unedited[kept]).float(), -1)
-        divergence[kept] = (base.exp() * (base - logs[kept])).sum(-1)
-        same[kept] = (base.argmax(-1) == best[kept]).float()
-    return -logs.gather(1, targets[:, None])[:, 0], (best != targets).float(), divergence, same
+    nll = -logs.gather(1, targets[:, None])[:, 0]
+    base_nll, divergence, same = torch.zeros_like(nll), torch.zeros_like(nll), torch.ones_like(nll)
+    if compared.any():
+        base = torch.log_softmax(backbone.logits(unedited[compared]).float(), -1)
+        base_nll[compared] = -base.gather(1, targets[compared, None])[:, 0]
+        divergence[compared] = (base.exp() * (base - logs[compared])).sum(-1)
+        same[compared] = (base.argmax(-1) == best[compared]).float()
+    return nll, base_nll, (best != targets).float(), divergence, same
 
 
 def lesson_loss(
@@ -141,7 +144,11 @@ def lesson_loss(
 
 
 def _one_lesson(items: Sequence[Item], outcome: Outcome, start: int, config: LossConfig) -> Tensor:
-    """Fit, keep, and replies: a bounded gap of good and bad (first factor of the paper's sentiment score)."""
+    """Fit, keep, and replies: what the edit adds to the gap of good and bad, as a preference loss.
+
+    A reply's own likelihood says more about its length and words than about its sentiment, so it is
+    taken off. Source: DPO (arXiv 2305.18290), eq. 7, on mean log-probabilities.
+    """
 
     def chosen(values: Tensor, role: str) -> Tensor:
         return torch.stack([values[start + i] for i, item in enumerate(items) if item.role == role])
@@ -154,7 +161,8 @@ def _one_lesson(items: Sequence[Item], outcome: Outcome, start: int, config: Los
         loss = loss + config.keep * soften(chosen(outcome.divergence, "keep"), config.soften).mean()
     if "good" in roles:
         good, bad = chosen(outcome.nll, "good"), chosen(outcome.nll, "bad")
-        gap = config.contrast * (bad[None] - good[:, None])
+        gap = config.contrast * ((bad - chosen(outcome.base_nll, "bad"))[None] - good[:, None])
+        gap = gap + config.contrast * chosen(outcome.base_nll, "good")[:, None]
         loss = loss + config.reply * -logsigmoid(gap).mean() + config.reply_fit * good.mean()
     return loss
 

@@ -1,0 +1,53 @@
+"""Rows of other wordings: they join a request's own, and change nothing where there are none."""
+
+import torch
+
+from instructedit.backbone import Backbone
+from instructedit.editors.instructed import EditorConfig, InstructedEditor
+from instructedit.factors import Factors
+from tiny_editors import TRANSFORM, tiny_cases, tiny_editor, tiny_opinion
+
+
+def test_rows_are_joined_in_order_and_absent_texts_left_out() -> None:
+    values = torch.arange(4.0)[:, None, None].expand(4, 3, 2) + 1
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 1, 1]]).bool()
+    joined = Factors({"s": values}, {"s": -values}, mask).join(torch.tensor([[True, True], [True, False]]))
+    assert joined.mask.int().tolist() == [[1, 1, 0, 1, 0, 0], [1, 1, 1, 0, 0, 0]]
+    assert joined.inputs["s"][..., 0].tolist() == [[1, 1, 0, 2, 0, 0], [3, 3, 3, 0, 0, 0]]
+    assert torch.equal(joined.gradients["s"], -joined.inputs["s"])
+
+
+def test_other_wordings_add_rows_with_the_same_goal(llama: Backbone) -> None:
+    editor, cases = tiny_editor(llama), tiny_cases(2)
+    plain = editor.capture(llama, cases, ["", ""])
+    more = editor.capture(llama, cases, ["", ""], wordings=2)
+    for edit, case in enumerate(cases):
+        texts = editor.wording_texts(llama, case, 2)
+        assert len(texts) == 2
+        assert all(text.targets == llama.text(case.prompt, case.target_new).targets for text in texts)
+        rows = sum(len(text.ids) - 1 - text.first for text in texts)
+        assert int(more.mask[edit].sum()) == int(plain.mask[edit].sum()) + rows
+
+
+def test_a_sentiment_has_no_other_wordings(llama: Backbone) -> None:
+    editor = InstructedEditor(
+        EditorConfig(distil=["sentiment"], transform=TRANSFORM), llama.sites, llama.width
+    )
+    editor.load_state_dict(tiny_editor(llama).state_dict())
+    cases, words = [tiny_cases(1)[0], tiny_opinion(0)], ["Change it.", "Say what is good."]
+    assert editor.wording_texts(llama, cases[1], 2) == []
+    alone = editor.propose(llama, cases[1:], words[1:])
+    together = editor.propose(llama, cases, words, wordings=2)[1]
+    for site in alone.a:
+        torch.testing.assert_close(together.dense(site), alone.dense(site), rtol=1e-2, atol=1e-4)
+
+
+def test_a_second_round_reads_every_wording_under_its_own_edit(llama: Backbone) -> None:
+    editor, cases = tiny_editor(llama), tiny_cases(3)
+    under = editor.propose(llama, cases, [""] * 3)
+    together = editor.propose(llama, cases, [""] * 3, under=under, wordings=1)
+    for edit in range(3):
+        alone = editor.propose(llama, [cases[edit]], [""], under=under[edit], wordings=1)
+        for site in alone.a:
+            scale = float(alone.dense(site).norm())
+            assert float((together[edit].dense(site) - alone.dense(site)).norm()) < 2e-2 * scale
