@@ -13,7 +13,7 @@ from instructedit.data.anchors import make_anchors
 from instructedit.data.paraphrase import make_rephrases
 from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
-from instructedit.factors import Anchors, answer_rows, capture, last_inputs
+from instructedit.factors import Anchors, Factors, answer_rows, capture, last_inputs
 from instructedit.hypernetwork import Hypernetwork, TransformConfig
 from instructedit.instructions import instruction_for, render
 from instructedit.types import EditCase
