@@ -38,7 +38,7 @@ model: $(READY)
 	$(BIN)/instructedit model
 
 test: lint model
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 demo: model
 	$(BIN)/instructedit edit "$(PROMPT)" "$(TARGET)" --out runs/demo --force

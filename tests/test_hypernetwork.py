@@ -95,7 +95,7 @@ def test_the_first_step_descends(backbone: Backbone, aggregation: str) -> None:
 
 def test_the_transform_starts_as_the_identity(llama: Backbone) -> None:
     editor = tiny_editor(llama)
-    factors = capture(llama, editor.edit_texts(llama, tiny_cases(2), ["", ""]))
+    factors = capture(llama, editor.texts.requests(llama, tiny_cases(2), ["", ""]))
     for shape in editor.hypernetwork.shapes:
         keys, values = shape.transform(factors, torch.ones(2, TRANSFORM.code))
         for index, (site, stats) in enumerate(shape.site_statistics()):

@@ -22,7 +22,7 @@ def test_other_wordings_add_rows_with_the_same_goal(llama: Backbone) -> None:
     plain = editor.capture(llama, cases, ["", ""])
     more = editor.capture(llama, cases, ["", ""], wordings=2)
     for edit, case in enumerate(cases):
-        texts = editor.wording_texts(llama, case, 2)
+        texts = editor.texts.wordings(llama, case, 2)
         assert len(texts) == 2
         assert all(text.targets == llama.text(case.prompt, case.target_new).targets for text in texts)
         rows = sum(len(text.ids) - 1 - text.first for text in texts)
@@ -35,7 +35,7 @@ def test_a_sentiment_has_no_other_wordings(llama: Backbone) -> None:
     )
     editor.load_state_dict(tiny_editor(llama).state_dict())
     cases, words = [tiny_cases(1)[0], tiny_opinion(0)], ["Change it.", "Say what is good."]
-    assert editor.wording_texts(llama, cases[1], 2) == []
+    assert editor.texts.wordings(llama, cases[1], 2) == []
     alone = editor.propose(llama, cases[1:], words[1:])
     together = editor.propose(llama, cases, words, wordings=2)[1]
     for site in alone.a:

@@ -74,6 +74,6 @@ def tiny_editor(
         EditorConfig(prefix=prefix, transform=transform), backbone.sites, backbone.width, seed
     )
     cases = tiny_cases()
-    texts = editor.edit_texts(backbone, cases, [""] * len(cases))
+    texts = editor.texts.requests(backbone, cases, [""] * len(cases))
     collect_moments(editor.hypernetwork, backbone, texts, texts)
     return editor

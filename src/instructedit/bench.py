@@ -72,7 +72,7 @@ def measure_ratios(
     chosen = [cases[i % len(cases)] for i in range(many)]
     words = [instruction_for(case, seed=seed) for case in chosen]
     cache.fill(
-        [*editor.edit_texts(backbone, chosen, words), *editor.instruction_texts(backbone, words)],
+        editor.texts.all(backbone, chosen, words),
         backbone.encode,
     )
 
@@ -124,7 +124,7 @@ def _plain_pass(
     cache: PrefixCache,
 ) -> Callable[[], None]:
     """Loss of the edit's text and its gradient with respect to the states that enter the edited top."""
-    texts = editor.edit_texts(backbone, cases, words)
+    texts = editor.texts.requests(backbone, cases, words)
     hidden = backbone.prefix(texts, cache).requires_grad_()
     rows = torch.tensor(list(texts[0].positions), device=hidden.device)
     targets = torch.tensor(texts[0].targets, device=hidden.device)

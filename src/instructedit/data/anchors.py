@@ -19,7 +19,7 @@ def make_anchors(case: EditCase, others: int, own: int) -> tuple[tuple[str, ...]
     subject = subject_of(case)
     if not subject:
         return (), ()
-    book = yaml_book()
+    book = load_anchor_book()
     rng = random.Random(f"anchors|{subject}|{case.prompt}")
     known = [[name for name in names if name not in case.prompt] for names in book["subjects"]]
     drawn = [rng.choice(names) for names in known if names]
@@ -29,6 +29,6 @@ def make_anchors(case: EditCase, others: int, own: int) -> tuple[tuple[str, ...]
 
 
 @cache
-def yaml_book() -> dict[str, list]:
+def load_anchor_book() -> dict[str, list]:
     """Everything in `anchors.yaml`."""
     return yaml.safe_load(files("instructedit.data").joinpath("anchors.yaml").read_text("utf-8"))

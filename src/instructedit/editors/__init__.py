@@ -54,7 +54,8 @@ def load_for_editor(path: "str | Path" = "default", **options: Any) -> "tuple[Ba
 
     file = shipped_editor() if str(path) == "default" else Path(path)
     header = read_header(file)
-    backbone = load_backbone(**{"model": header["model"]["name"], "start": "none", **options})
+    settings: dict[str, Any] = {"model": header["model"]["name"], "start": "none", **options}
+    backbone = load_backbone(**settings)
     if backbone.checksum == header["model"]["checksum"]:
         own = "sites" not in options
         sites = find_sites(backbone.model, site_names(header)) if own else backbone.sites

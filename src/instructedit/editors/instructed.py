@@ -2,38 +2,20 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from instructedit.backbone import Backbone, PrefixCache, Site, Text
-from instructedit.data.anchors import make_anchors
-from instructedit.data.paraphrase import make_rephrases
-from instructedit.data.subjects import subject_of
+from instructedit.backbone import Backbone, PrefixCache, Site
 from instructedit.delta import LowRankDelta
+from instructedit.editors.requests import EditorConfig, RequestTexts
 from instructedit.factors import Anchors, Factors, answer_rows, capture, last_inputs
-from instructedit.hypernetwork import Hypernetwork, TransformConfig
-from instructedit.instructions import instruction_for, render
+from instructedit.hypernetwork import Hypernetwork
+from instructedit.instructions import instruction_for
 from instructedit.types import EditCase
 
-
-@dataclass(frozen=True)
-class EditorConfig:
-    """How an editor reads an edit.
-
-    `prefix` puts the instruction in front of the edit's text, the paper's way; `transform.code`
-    above zero reads it as a code instead, and the edit's text stays bare.
-    """
-
-    name: str = "instructedit"
-    prefix: bool = False
-    distil: Sequence[str] = ()  # kinds of edit whose goal is what the model itself says when instructed
-    rounds: int = 1  # an edit that has not taken is made again on top of itself, up to so many times
-    wordings: int = 0  # other wordings of a request whose rows are used as well, in `edit` only
-    from_subject: bool = False  # use only the rows from the subject on: those before it are everyone's
-    transform: TransformConfig = field(default_factory=TransformConfig)
+__all__ = ["EditorConfig", "InstructedEditor"]
 
 
 class InstructedEditor(nn.Module):
@@ -41,7 +23,7 @@ class InstructedEditor(nn.Module):
 
     def __init__(self, config: EditorConfig, sites: Sequence[Site], width: int, seed: int = 0) -> None:
         super().__init__()
-        self.config, self.name = config, config.name
+        self.config, self.name, self.texts = config, config.name, RequestTexts(config)
         self.hypernetwork = Hypernetwork(sites, width, config.transform, seed)
 
     @torch.no_grad()
@@ -111,11 +93,11 @@ class InstructedEditor(nn.Module):
         wordings: int = 0,
     ) -> Factors:
         """The factors of each request, those of its other wordings among them."""
-        texts = self.edit_texts(backbone, cases, instructions)
-        teachers = self.teachers(backbone, cases, instructions)
+        texts = self.texts.requests(backbone, cases, instructions)
+        teachers = self.texts.teachers(backbone, cases, instructions)
         if not wordings:
             return capture(backbone, texts, cache, teachers)
-        groups = [self.wording_texts(backbone, case, wordings) for case in cases]
+        groups = [self.texts.wordings(backbone, case, wordings) for case in cases]
         size = 1 + wordings
         rows = [[own, *more, *[own] * size][:size] for own, more in zip(texts, groups, strict=True)]
         flat = [text for row in rows for text in row]
@@ -123,19 +105,12 @@ class InstructedEditor(nn.Module):
         present = torch.arange(size)[None] <= torch.tensor([len(more) for more in groups])[:, None]
         return capture(backbone, flat, cache, told).join(present.to(backbone.device))
 
-    def wording_texts(self, backbone: Backbone, case: EditCase, count: int) -> list[Text]:
-        """Other wordings of a request by templates, its answer behind each; none of what has no answer."""
-        if case.kind in self.config.distil or not case.carrier:
-            return []
-        prompts = make_rephrases(case, 0, count)
-        return [self._from_subject(backbone, prompt, case) for prompt in prompts]
-
     def anchors(
         self, backbone: Backbone, cases: Sequence[EditCase], cache: PrefixCache | None = None
     ) -> Anchors | None:
         """What each edit shall leave alone, as the unedited model reads it; None where there is nothing."""
         slots = self.config.transform.others + self.config.transform.own
-        texts = self.anchor_texts(backbone, cases)
+        texts = self.texts.anchors(backbone, cases)
         if not slots or not any(texts):
             return None
         places = [index * slots + slot for index, row in enumerate(texts) for slot in row]
@@ -149,56 +124,12 @@ class InstructedEditor(nn.Module):
         own = torch.arange(slots, device=backbone.device) >= self.config.transform.others
         return Anchors(keys, own)
 
-    def anchor_texts(self, backbone: Backbone, cases: Sequence[EditCase]) -> list[dict[int, Text]]:
-        """Each edit's anchors by their slot: those of other subjects first."""
-        found = []
-        for case in cases:
-            others, own = make_anchors(case, self.config.transform.others, self.config.transform.own)
-            row = {slot: backbone.text(prompt) for slot, prompt in enumerate(others)}
-            row |= {
-                self.config.transform.others + slot: backbone.text(prompt) for slot, prompt in enumerate(own)
-            }
-            found.append(row)
-        return found
-
-    def edit_texts(
-        self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
-    ) -> list[Text]:
-        """The texts whose loss is differentiated: the request, behind its instruction in the prefix way."""
-        texts = []
-        for case, words in zip(cases, instructions, strict=True):
-            prompt = render(words, case.prompt, case.task) if self.config.prefix else case.prompt
-            texts.append(self._from_subject(backbone, prompt, case))
-        return texts
-
-    def _from_subject(self, backbone: Backbone, prompt: str, case: EditCase) -> Text:
-        """A prompt with the edit's answer, whose rows begin at the subject, or behind the start token."""
-        subject = subject_of(case) if self.config.from_subject else ""
-        before = max(prompt.rfind(subject), 0) if subject else 0
-        head = backbone.text(prompt[:before].rstrip())
-        return replace(backbone.text(prompt, case.carrier), first=len(head.ids))
-
-    def teachers(
-        self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
-    ) -> list[Text | None]:
-        """The instructed texts whose predictions are the goal, for the kinds of edit that are distilled."""
-        return [
-            backbone.text(render(words, case.prompt, case.task), case.carrier)
-            if case.kind in self.config.distil and words
-            else None
-            for case, words in zip(cases, instructions, strict=True)
-        ]
-
-    def instruction_texts(self, backbone: Backbone, instructions: Sequence[str]) -> list[Text]:
-        """The texts that instruction codes are read from; none in the prefix way."""
-        return [backbone.text(words or " ") for words in instructions] if self.config.transform.code else []
-
     def read(
         self, backbone: Backbone, instructions: Sequence[str], cache: PrefixCache | None = None
     ) -> tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]:
         """The mean prefix state over each instruction (without the start token), and where there is none."""
         absent = torch.tensor([not words for words in instructions], device=backbone.device)
-        texts = self.instruction_texts(backbone, instructions)
+        texts = self.texts.instructions(backbone, instructions)
         if not texts:
             return torch.zeros(len(instructions), backbone.width, device=backbone.device), absent
         hidden = backbone.prefix(texts, cache).float()

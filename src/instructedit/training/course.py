@@ -69,19 +69,14 @@ class Course:
         for lessons in [*steps, self.validation()]:
             cases, words = [x.case for x in lessons], [x.instruction for x in lessons]
             texts |= dict.fromkeys(item_text(backbone, item) for lesson in lessons for item in lesson.items)
-            texts |= dict.fromkeys(editor.edit_texts(backbone, cases, words))
-            texts |= dict.fromkeys(text for text in editor.teachers(backbone, cases, words) if text)
-            texts |= dict.fromkeys(editor.instruction_texts(backbone, words))
-            texts |= dict.fromkeys(
-                text for row in editor.anchor_texts(backbone, cases) for text in row.values()
-            )
+            texts |= dict.fromkeys(editor.texts.all(backbone, cases, words))
         return list(texts)
 
     def moment_texts(self, editor: InstructedEditor, backbone: Backbone) -> list[Text]:
         """The edits that the normaliser's moments are taken from, evenly over the training cases."""
         stride = max(1, len(self.train) // self.config.moments)
         chosen = self.train[::stride][: self.config.moments]
-        return editor.edit_texts(backbone, chosen, [""] * len(chosen))
+        return editor.texts.requests(backbone, chosen, [""] * len(chosen))
 
     def instructions(self) -> list[str]:
         """The different instructions of the first steps, up to `moments` of them."""
