@@ -82,7 +82,7 @@ class InstructedEditor(nn.Module):
         with under.applied_to(backbone.model) if under is not None else nullcontext():
             factors = self.capture(backbone, cases, instructions, cache, wordings)
         state, absent = self.read(backbone, instructions, cache)
-        return self.hypernetwork(factors, state, absent, self.anchors(backbone, cases, cache))
+        return self.hypernetwork(factors, state, absent, self.anchors(backbone, cases, cache, wordings))
 
     def capture(
         self,
@@ -106,11 +106,16 @@ class InstructedEditor(nn.Module):
         return capture(backbone, flat, cache, told).join(present.to(backbone.device))
 
     def anchors(
-        self, backbone: Backbone, cases: Sequence[EditCase], cache: PrefixCache | None = None
+        self,
+        backbone: Backbone,
+        cases: Sequence[EditCase],
+        cache: PrefixCache | None = None,
+        wordings: int = 0,
     ) -> Anchors | None:
         """What each edit shall leave alone, as the unedited model reads it; None where there is nothing."""
-        slots = self.config.transform.others + self.config.transform.own
-        texts = self.texts.anchors(backbone, cases)
+        others = self.config.transform.others * (1 + wordings)
+        slots = others + self.config.transform.own
+        texts = self.texts.anchors(backbone, cases, wordings)
         if not slots or not any(texts):
             return None
         places = [index * slots + slot for index, row in enumerate(texts) for slot in row]
@@ -121,7 +126,7 @@ class InstructedEditor(nn.Module):
             .view(len(cases), slots, -1)
             for name, x in inputs.items()
         }
-        own = torch.arange(slots, device=backbone.device) >= self.config.transform.others
+        own = torch.arange(slots, device=backbone.device) >= others
         return Anchors(keys, own)
 
     def read(

@@ -48,11 +48,12 @@ class RequestTexts:
         ]
 
     def wordings(self, backbone: Backbone, case: EditCase, count: int) -> list[Text]:
-        """Other wordings of a request by templates, its answer behind each; none of what has no answer."""
-        if case.kind in self.config.distil or not case.carrier:
-            return []
-        prompts = make_rephrases(case, 0, count)
-        return [self._from_subject(backbone, prompt, case) for prompt in prompts]
+        """Other wordings of a request, its answer behind each."""
+        return [self._from_subject(backbone, prompt, case) for prompt in self._reworded(case, count)]
+
+    def _reworded(self, case: EditCase, count: int) -> tuple[str, ...]:
+        """Other prompts for the same answer by templates; none where there is no answer."""
+        return () if case.kind in self.config.distil or not count else make_rephrases(case, 0, count)
 
     def teachers(
         self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
@@ -65,15 +66,18 @@ class RequestTexts:
             for case, words in zip(cases, instructions, strict=True)
         ]
 
-    def anchors(self, backbone: Backbone, cases: Sequence[EditCase]) -> list[dict[int, Text]]:
-        """Each edit's anchors by their slot: those of other subjects first."""
+    def anchors(
+        self, backbone: Backbone, cases: Sequence[EditCase], wordings: int = 0
+    ) -> list[dict[int, Text]]:
+        """Each edit's anchors by slot: first those of other subjects, in every wording, then its own."""
         transform = self.config.transform
         found = []
         for case in cases:
-            others, own = make_anchors(case, transform.others, transform.own)
-            row = {slot: backbone.text(prompt) for slot, prompt in enumerate(others)}
-            row |= {transform.others + slot: backbone.text(prompt) for slot, prompt in enumerate(own)}
-            found.append(row)
+            prompts = [case.prompt, *self._reworded(case, wordings)]
+            asked = [make_anchors(replace(case, prompt=p), transform.others, transform.own) for p in prompts]
+            row = [prompt for others, _ in asked for prompt in others]
+            slots = dict(enumerate(row)) | dict(enumerate(asked[0][1], transform.others * (1 + wordings)))
+            found.append({slot: backbone.text(prompt) for slot, prompt in slots.items()})
         return found
 
     def instructions(self, backbone: Backbone, instructions: Sequence[str]) -> list[Text]:
