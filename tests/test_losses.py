@@ -41,7 +41,9 @@ def test_a_reply_counts_by_what_the_edit_adds_to_it() -> None:
 
 
 def test_every_pair_of_replies_is_compared() -> None:
-    loss, _ = lesson_loss([lesson("good", "bad", "good", "bad")], outcome([1, 2, 0, 3], [1, 1, 1, 1]), PLAIN)
+    loss, _ = lesson_loss(
+        [lesson("good", "bad", "good", "bad")], outcome([1.0, 2.0, 0.0, 3.0], [1.0, 1.0, 1.0, 1.0]), PLAIN
+    )
     gaps = [5.0 * (added + taken) for added in (0.0, 1.0) for taken in (1.0, 2.0)]
     expected = 3 * sum(math.log(1 + math.exp(-gap)) for gap in gaps) / 4
     assert float(loss) == pytest.approx(expected, rel=1e-3)

@@ -118,7 +118,7 @@ def test_a_broken_checkpoint_is_one_message(llama: Backbone, tmp_path: Path) -> 
 
 
 def test_every_parameter_is_in_one_group(llama: Backbone) -> None:
-    editor: InstructedEditor = tiny_editor(llama)
+    editor: InstructedEditor = tiny_editor(llama, others=1)
     rest, steps = parameter_groups(editor, CONFIG)
     ids = [id(p) for group in (rest, steps) for p in group["params"]]
     assert sorted(ids) == sorted(id(p) for p in editor.parameters())

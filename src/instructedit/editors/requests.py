@@ -28,6 +28,9 @@ class EditorConfig:
     from_subject: bool = False  # use only the rows from the subject on: those before it are everyone's
     transform: TransformConfig = field(default_factory=TransformConfig)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "distil", tuple(self.distil))  # a list, where it was read from a file
+
 
 class RequestTexts:
     """The texts of edits, tokenised for one backbone, as a config has them read."""
