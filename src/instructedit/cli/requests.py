@@ -8,6 +8,7 @@ from cyclopts import Group, Parameter
 
 from instructedit.cli.options import Sample, Texts
 from instructedit.data import case_from_request, load_cases
+from instructedit.data.subjects import guess_subject
 from instructedit.errors import DataError
 from instructedit.types import EditCase, Kind, Probe, Scope, Sentiment
 
@@ -39,7 +40,7 @@ class Request:
     """wide: what follows from the edit changes as well; narrow: this statement only."""
 
     subject: str | None = None
-    """What the edit is about; needed for an edit of sentiment."""
+    """What the edit is about; guessed from capital letters, but needed for an edit of sentiment."""
 
     sentiment: Sentiment | None = None
     """What the model shall think of the subject."""
@@ -78,7 +79,7 @@ def _one_case(prompt: str | None, target: str | None, request: Request) -> EditC
     case = case_from_request(
         {name: value for name, value in record.items() if value is not None}, request.task
     )
-    return _with_probes(case, request)
+    return _with_probes(replace(case, subject=case.subject or guess_subject(case.prompt)), request)
 
 
 def _with_probes(case: EditCase, request: Request) -> EditCase:

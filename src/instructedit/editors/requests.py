@@ -56,7 +56,9 @@ class RequestTexts:
 
     def _reworded(self, case: EditCase, count: int) -> tuple[str, ...]:
         """Other prompts for the same answer by templates; none where there is no answer."""
-        return () if case.kind in self.config.distil or not count else make_rephrases(case, 0, count)
+        if case.kind in self.config.distil or not count:
+            return ()
+        return make_rephrases(replace(case, subject=subject_of(case)), 0, count)
 
     def teachers(
         self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
