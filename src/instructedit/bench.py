@@ -78,7 +78,8 @@ def measure_ratios(
 
     @torch.no_grad()
     def edit(start: int, stop: int) -> None:
-        editor.propose(backbone, chosen[start:stop], words[start:stop], cache)
+        wordings = editor.config.wordings
+        editor.propose(backbone, chosen[start:stop], words[start:stop], cache, wordings=wordings)
 
     slow, fast = _time_steps(backbone, editor, cases, cache, batch, repeats, seed)
     single = _median(lambda: edit(0, 1), repeats)

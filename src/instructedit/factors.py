@@ -25,11 +25,17 @@ class Factors:
     mask: Bool[Tensor, "b n"]
 
     def join(self, present: Bool[Tensor, "e w"]) -> "Factors":
-        """The rows of each `w` texts that follow one another as those of one edit, absent texts left out."""
-        mask = (self.mask.view(*present.shape, -1) & present[..., None]).flatten(1)
+        """The rows of each `w` texts that follow one another as those of one edit, absent texts left out.
+
+        Rows within the mask come first, in their order, and no more columns are kept than one edit needs.
+        """
+        whole = (self.mask.view(*present.shape, -1) & present[..., None]).flatten(1)
+        order = whole.int().argsort(dim=1, descending=True, stable=True)[:, : int(whole.sum(1).max())]
+        mask = whole.gather(1, order)
 
         def rows(values: Float[Tensor, "b n d"]) -> Float[Tensor, "e m d"]:
-            return values.reshape(*mask.shape, -1) * mask[..., None]
+            joined = values.reshape(*whole.shape, -1)
+            return joined.gather(1, order[..., None].expand(-1, -1, joined.shape[-1])) * mask[..., None]
 
         return Factors(
             {name: rows(x) for name, x in self.inputs.items()},
