@@ -71,10 +71,7 @@ def measure_ratios(
     cache = PrefixCache(folder, backbone)
     chosen = [cases[i % len(cases)] for i in range(many)]
     words = [instruction_for(case, seed=seed) for case in chosen]
-    cache.fill(
-        editor.texts.all(backbone, chosen, words),
-        backbone.encode,
-    )
+    cache.fill(editor.texts.all(backbone, chosen, words), backbone.encode)
 
     @torch.no_grad()
     def edit(start: int, stop: int) -> None:

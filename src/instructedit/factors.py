@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, PrefixCache, Text
@@ -32,16 +32,11 @@ class Factors:
         whole = (self.mask.view(*present.shape, -1) & present[..., None]).flatten(1)
         order = whole.int().argsort(dim=1, descending=True, stable=True)[:, : int(whole.sum(1).max())]
         mask = whole.gather(1, order)
-
-        def rows(values: Float[Tensor, "b n d"]) -> Float[Tensor, "e m d"]:
-            joined = values.reshape(*whole.shape, -1)
-            return joined.gather(1, order[..., None].expand(-1, -1, joined.shape[-1])) * mask[..., None]
-
-        return Factors(
-            {name: rows(x) for name, x in self.inputs.items()},
-            {name: rows(x) for name, x in self.gradients.items()},
-            mask,
+        inputs, gradients = (
+            {name: _take_rows(x.reshape(*whole.shape, -1), order, mask) for name, x in side.items()}
+            for side in (self.inputs, self.gradients)
         )
+        return Factors(inputs, gradients, mask)
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,8 @@ def watch_sites(backbone: Backbone) -> Iterator[tuple[dict[str, Tensor], dict[st
     """Give two dicts that fill during a forward pass: each site's input, and a zero added to its output.
 
     The gradient of a loss with respect to the zero is the gradient at the site's output, so no
-    weight needs a gradient and nothing below the lowest site is walked back.
+    weight needs a gradient and nothing below the lowest site is walked back. Without gradients there
+    are no zeros.
     """
     inputs: dict[str, Tensor] = {}
     zeros: dict[str, Tensor] = {}
@@ -69,6 +65,8 @@ def watch_sites(backbone: Backbone) -> Iterator[tuple[dict[str, Tensor], dict[st
     def watch(name: str) -> object:
         def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             inputs[name] = args[0].detach()
+            if not torch.is_grad_enabled():
+                return output
             zeros[name] = torch.zeros_like(output, requires_grad=True)
             return output + zeros[name]
 
@@ -117,9 +115,9 @@ def capture(
     goals = _predictions(backbone, teachers, cache) if teachers and any(teachers) else {}
     with torch.enable_grad(), watch_sites(backbone) as (inputs, zeros):
         top = backbone.top(hidden)
-        told = [text for index, text in enumerate(texts) if index not in goals]
-        plain = torch.tensor([i for i in range(len(texts)) if i not in goals], device=top.device)
-        loss = answer_nll(backbone, top[plain.long()], told).sum() if told else top.new_zeros(())
+        plain = [index for index in range(len(texts)) if index not in goals]
+        told = [texts[index] for index in plain]
+        loss = answer_nll(backbone, top[plain], told).sum() if told else top.new_zeros(())
         for index, goal in goals.items():
             logs = torch.log_softmax(backbone.logits(top[index, list(texts[index].positions)]).float(), -1)
             loss = loss - (goal * logs).sum(-1).mean()
@@ -129,17 +127,20 @@ def capture(
     counts = torch.tensor([len(text.ids) - 1 - text.first for text in texts], device=hidden.device)[:, None]
     offsets = torch.arange(int(counts.max()), device=hidden.device)[None]
     mask = offsets < counts
-    places = (starts + offsets).clamp(max=hidden.shape[1] - 1)[..., None]
-
-    def rows(values: Float[Tensor, "b t d"]) -> Float[Tensor, "b n d"]:
-        taken = values.gather(1, places.expand(-1, -1, values.shape[-1]))
-        return taken.float() * mask[..., None]
-
+    places = (starts + offsets).clamp(max=hidden.shape[1] - 1)
     return Factors(
-        {name: rows(inputs[name]) for name in names},
-        {name: rows(grad) for name, grad in zip(names, gradients, strict=True)},
+        {name: _take_rows(inputs[name], places, mask) for name in names},
+        {name: _take_rows(grad, places, mask) for name, grad in zip(names, gradients, strict=True)},
         mask,
     )
+
+
+def _take_rows(
+    values: Float[Tensor, "b t d"], places: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
+) -> Float[Tensor, "b n d"]:
+    """The rows of each edit at its own places, zeros outside the mask."""
+    taken = values.gather(1, places[..., None].expand(-1, -1, values.shape[-1]))
+    return taken.float() * mask[..., None]
 
 
 @torch.no_grad()
