@@ -1,19 +1,21 @@
 """Anchors: prompts made from the request alone, whose keys the ridge solution leaves alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from instructedit.backbone import Backbone
-from instructedit.data.anchors import make_anchors
+from instructedit.data.anchors import make_other_anchors, make_own_anchors
 from instructedit.data.subjects import guess_subject, subject_of
-from instructedit.editors.instructed import InstructedEditor
-from instructedit.factors import Anchors, last_inputs
+from instructedit.editors.instructed import EditorConfig, InstructedEditor
+from instructedit.editors.requests import AFTER, ANSWER, OTHER, OWN
+from instructedit.factors import Anchors, AnchorText, read_anchors
 from instructedit.hypernetwork import ShapeTransform
 from instructedit.types import EditCase
 from test_hypernetwork import D_IN, D_OUT, random, transform
-from tiny_editors import tiny_case, tiny_cases, tiny_editor
+from tiny_editors import TRANSFORM, tiny_case, tiny_cases, tiny_editor
 
 PROMPTS = {
     "The capital of France is": "France",
@@ -36,23 +38,37 @@ def test_a_records_own_subject_goes_before_the_guess() -> None:
     assert subject_of(EditCase("The capital of Old France is", "Rome", "Gaul")) == "Old France"
 
 
-def test_anchors_ask_the_same_of_others_and_other_things_of_the_subject() -> None:
+def test_other_anchors_ask_the_same_of_others_in_every_wording_by_turns() -> None:
     case = tiny_case(0)
-    others, own = make_anchors(case, 3, 2)
-    assert (len(others), len(own)) == (3, 2)
-    assert all(prompt.startswith("The capital of ") and case.subject not in prompt for prompt in others)
-    assert all(case.subject in prompt and prompt != case.prompt for prompt in own)
-    assert make_anchors(case, 3, 2) == (others, own)
+    prompts = [case.prompt, f"{case.subject}'s capital is"]
+    found = make_other_anchors(case, prompts, 4)
+    assert len(found) == 4
+    assert all(case.subject not in prompt for prompt in found)
+    assert [prompt.startswith("The capital of ") for prompt in found] == [True, False, True, False]
+    assert make_other_anchors(case, prompts, 4) == found
+
+
+def test_own_anchors_ask_something_else_and_answer_with_other_words() -> None:
+    case = EditCase("Ada Lovelace was born in", "New Haven", "Ada Lovelace")
+    found = make_own_anchors(case, 99)
+    prompts = [prompt for prompt, _ in found]
+    assert len(found) > 10
+    assert all("Ada Lovelace" in prompt for prompt in prompts)
+    assert "The place of birth of Ada Lovelace is" not in prompts  # the edit's own relation
+    assert not any("New" in answer.split() for _, answer in found)
+    assert make_own_anchors(case, 3) == make_own_anchors(case, 3)
 
 
 def test_a_prompt_without_a_subject_has_no_anchors() -> None:
-    assert make_anchors(EditCase("the answer is", "yes"), 3, 2) == ((), ())
+    case = EditCase("the answer is", "yes")
+    assert make_other_anchors(case, [case.prompt], 3) == ()
+    assert make_own_anchors(case, 2) == ()
 
 
 def test_a_subject_that_is_in_the_list_is_not_its_own_anchor() -> None:
     for name in ("Italy", "Marie Curie", "Hamlet"):
-        others, _ = make_anchors(EditCase(f"{name} is known as", "x", name), 4, 0)
-        assert all(name not in prompt for prompt in others)
+        case = EditCase(f"{name} is known as", "x", name)
+        assert all(name not in prompt for prompt in make_other_anchors(case, [case.prompt], 4))
 
 
 def test_heavy_anchors_are_mapped_to_nothing() -> None:
@@ -69,28 +85,47 @@ def test_heavy_anchors_are_mapped_to_nothing() -> None:
     assert sizes[0] > sizes[1] > 100 * sizes[2]
 
 
-def test_keys_are_the_inputs_at_each_last_token(backbone: Backbone) -> None:
-    texts = [backbone.text(prompt) for prompt in ("The capital of France is", "Paris")]
-    together = last_inputs(backbone, texts)
-    for row, text in enumerate(texts):
-        for site, alone in last_inputs(backbone, [text]).items():
-            torch.testing.assert_close(together[site][row], alone[0], rtol=1e-3, atol=1e-5)
+def test_keys_are_the_inputs_at_the_named_positions(backbone: Backbone) -> None:
+    texts = [backbone.text("The capital of France is", "Paris"), backbone.text("Paris")]
+    rows = [[AnchorText(texts[0], ((2, OWN), (1, ANSWER)))], [AnchorText(texts[1], ((0, OTHER),))]]
+    together = read_anchors(backbone, rows)
+    assert together is not None
+    assert together.kind.tolist() == [[OWN, ANSWER], [OTHER, 0]]
+    for edit, (anchor,) in enumerate(rows):
+        for slot, (position, kind) in enumerate(anchor.rows):
+            alone = read_anchors(backbone, [[AnchorText(anchor.text, ((position, kind),))]])
+            assert alone is not None
+            for site, keys in alone.keys.items():
+                torch.testing.assert_close(together.keys[site][edit, slot], keys[0, 0], rtol=1e-3, atol=1e-5)
+    assert all(not keys[1, 1].any() for keys in together.keys.values())
+    assert read_anchors(backbone, [[], []]) is None
 
 
 def anchored(backbone: Backbone) -> InstructedEditor:
     return tiny_editor(backbone, others=2, own=1)
 
 
-def test_an_edit_without_a_subject_gets_rows_of_zeros(llama: Backbone) -> None:
+def test_an_edit_is_anchored_by_others_its_subject_and_its_own_end(llama: Backbone) -> None:
     cases = [*tiny_cases(1), EditCase("the answer is", "Rome")]
-    found = anchored(llama).anchors(llama, cases)
+    rows = anchored(llama).texts.anchors(llama, cases)
+    kinds = [[kind for anchor in row for _, kind in anchor.rows] for row in rows]
+    words = kinds[0].count(ANSWER)
+    assert kinds[0] == [OTHER, OTHER, OWN, *[ANSWER] * words, AFTER]
+    assert kinds[1] == [AFTER]  # no subject
+    found = read_anchors(llama, rows)
     assert isinstance(found, Anchors)
-    assert found.own.tolist() == [False, False, True]
+    assert found.kind.shape == (2, len(kinds[0]))
     for keys in found.keys.values():
-        assert keys.shape[:2] == (2, 3)
         assert keys[0].abs().sum(-1).min() > 0
-        assert not keys[1].any()
-    assert anchored(llama).anchors(llama, cases[1:]) is None
+        assert not keys[1, 1:].any()
+
+
+def test_a_sentiment_has_no_end_of_an_answer(llama: Backbone) -> None:
+    config = EditorConfig(distil=["sentiment"], transform=replace(TRANSFORM, others=1))
+    editor = InstructedEditor(config, llama.sites, llama.width)
+    case = EditCase("What do you think of Rome?", "", "Rome", kind="sentiment", sentiment="positive")
+    (row,) = editor.texts.anchors(llama, [case])
+    assert [kind for anchor in row for _, kind in anchor.rows] == [OTHER]
 
 
 def test_anchors_change_the_delta_and_their_weights_learn(llama: Backbone) -> None:
@@ -98,8 +133,8 @@ def test_anchors_change_the_delta_and_their_weights_learn(llama: Backbone) -> No
     delta = editor.propose(llama, cases, ["Change it.", ""])
     site = next(iter(delta.a))
     plain = tiny_editor(llama).propose(llama, cases, ["Change it.", ""])
-    assert delta.a[site].shape[1] == plain.a[site].shape[1] + 3
+    assert delta.a[site].shape[1] > plain.a[site].shape[1] + 3
     sum(x.square().sum() for x in delta.b.values()).backward()
     for shape in editor.hypernetwork.shapes:
-        assert shape.log_anchor.grad.abs().min() > 0
+        assert shape.log_anchor.grad.abs().max(0).values.min() > 0  # every kind
         assert shape.anchor_code.grad.abs().max() > 0

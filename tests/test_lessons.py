@@ -30,6 +30,14 @@ def test_what_follows_is_fitted_when_wide_and_kept_when_narrow():
     assert wide.instruction != narrow.instruction
 
 
+def test_another_name_of_the_subject_belongs_to_a_wide_edit_only():
+    alias = Probe("portability", "The capital of the French Republic is", ("Rome",), "Subject_Aliasing")
+    case = replace(tiny_case(0), probes=(alias, replace(alias, group="rephrase")))
+    for lesson, role in zip(maker().make_pair(case, random.Random(1)), ("fit", "keep"), strict=True):
+        asked = {item.role for item in lesson.items if item.prompt == alias.prompt}
+        assert asked == {role}
+
+
 def test_the_two_sides_of_a_pair_ask_the_same_texts():
     for case in (tiny_case(3), tiny_opinion(0)):
         first, second = maker().make_pair(case, random.Random(5))

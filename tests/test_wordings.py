@@ -18,11 +18,11 @@ def test_rows_are_joined_in_order_and_absent_texts_left_out() -> None:
 
 
 def test_other_wordings_add_rows_with_the_same_goal(llama: Backbone) -> None:
-    editor, cases = tiny_editor(llama), tiny_cases(2)
-    plain = editor.capture(llama, cases, ["", ""])
-    more = editor.capture(llama, cases, ["", ""], wordings=2)
+    editor, cases = tiny_editor(llama, wordings=2), tiny_cases(2)
+    plain = tiny_editor(llama).capture(llama, cases, ["", ""])
+    more = editor.capture(llama, cases, ["", ""])
     for edit, case in enumerate(cases):
-        texts = editor.texts.wordings(llama, case, 2)
+        texts = editor.texts.wordings(llama, case)
         assert len(texts) == 2
         assert all(text.targets == llama.text(case.prompt, case.target_new).targets for text in texts)
         rows = sum(len(text.ids) - 1 - text.first for text in texts)
@@ -30,24 +30,26 @@ def test_other_wordings_add_rows_with_the_same_goal(llama: Backbone) -> None:
 
 
 def test_a_sentiment_has_no_other_wordings(llama: Backbone) -> None:
-    editor = InstructedEditor(
-        EditorConfig(distil=["sentiment"], transform=TRANSFORM), llama.sites, llama.width
-    )
-    editor.load_state_dict(tiny_editor(llama).state_dict())
+    configs = [
+        EditorConfig(distil=["sentiment"], transform=TRANSFORM, wordings=wordings) for wordings in (0, 2)
+    ]
+    plain, editor = (InstructedEditor(config, llama.sites, llama.width) for config in configs)
+    plain.load_state_dict(tiny_editor(llama).state_dict())
+    editor.load_state_dict(plain.state_dict())
     cases, words = [tiny_cases(1)[0], tiny_opinion(0)], ["Change it.", "Say what is good."]
-    assert editor.texts.wordings(llama, cases[1], 2) == []
-    alone = editor.propose(llama, cases[1:], words[1:])
-    together = editor.propose(llama, cases, words, wordings=2)[1]
+    assert editor.texts.wordings(llama, cases[1]) == []
+    alone = plain.propose(llama, cases[1:], words[1:])
+    together = editor.propose(llama, cases, words)[1]
     for site in alone.a:
         torch.testing.assert_close(together.dense(site), alone.dense(site), rtol=1e-2, atol=1e-4)
 
 
 def test_a_second_round_reads_every_wording_under_its_own_edit(llama: Backbone) -> None:
-    editor, cases = tiny_editor(llama), tiny_cases(3)
-    under = editor.propose(llama, cases, [""] * 3)
-    together = editor.propose(llama, cases, [""] * 3, under=under, wordings=1)
+    editor, cases = tiny_editor(llama, wordings=1), tiny_cases(3)
+    under = tiny_editor(llama).propose(llama, cases, [""] * 3)
+    together = editor.propose(llama, cases, [""] * 3, under=under)
     for edit in range(3):
-        alone = editor.propose(llama, [cases[edit]], [""], under=under[edit], wordings=1)
+        alone = editor.propose(llama, [cases[edit]], [""], under=under[edit])
         for site in alone.a:
             scale = float(alone.dense(site).detach().norm())
             assert float((together[edit].dense(site) - alone.dense(site)).detach().norm()) < 2e-2 * scale

@@ -66,13 +66,12 @@ def tiny_course(config: TrainConfig = CONFIG, ordinary: int = 2) -> Course:
 
 
 def tiny_editor(
-    backbone: Backbone, seed: int = 0, prefix: bool = False, **changes: object
+    backbone: Backbone, seed: int = 0, prefix: bool = False, wordings: int = 0, **changes: object
 ) -> InstructedEditor:
     """An untrained editor whose statistics have been taken."""
     transform = replace(TRANSFORM, **changes)
-    editor = InstructedEditor(
-        EditorConfig(prefix=prefix, transform=transform), backbone.sites, backbone.width, seed
-    )
+    config = EditorConfig(prefix=prefix, wordings=wordings, transform=transform)
+    editor = InstructedEditor(config, backbone.sites, backbone.width, seed)
     cases = tiny_cases()
     texts = editor.texts.requests(backbone, cases, [""] * len(cases))
     collect_moments(editor.hypernetwork, backbone, texts, texts)

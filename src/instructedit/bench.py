@@ -75,8 +75,7 @@ def measure_ratios(
 
     @torch.no_grad()
     def edit(start: int, stop: int) -> None:
-        wordings = editor.config.wordings
-        editor.propose(backbone, chosen[start:stop], words[start:stop], cache, wordings=wordings)
+        editor.propose(backbone, chosen[start:stop], words[start:stop], cache, behind=editor.config.behind)
 
     slow, fast = _time_steps(backbone, editor, cases, cache, batch, repeats, seed)
     single = _median(lambda: edit(0, 1), repeats)

@@ -39,16 +39,31 @@ class Factors:
         return Factors(inputs, gradients, mask)
 
 
+ANCHOR_KINDS = ("other", "own", "answer", "after")
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorText:
+    """A text beside an edit, and those of its positions that the edit shall leave alone.
+
+    Each row is a position and the place of its kind in `ANCHOR_KINDS`: the end of a prompt about another
+    subject, that of another prompt about the own one, a word of an answer to it, the end of the new answer.
+    """
+
+    text: Text
+    rows: tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True)
 class Anchors:
-    """Inputs of every site that `b` edits shall leave alone, at the last token of `m` prompts each.
+    """Inputs of every site that `b` edits shall leave alone, at up to `m` positions beside each.
 
-    Shapes: keys ``[b m d_in]``, own ``[m]``: whether the prompt is about the edit's own subject.
-    Rows of zeros stand where an edit has fewer.
+    Shapes: keys ``[b m d_in]``, kind ``[b m]``, an index of `ANCHOR_KINDS`. Rows of zeros stand where
+    an edit has fewer.
     """
 
     keys: dict[str, Float[Tensor, "b m _"]]
-    own: Bool[Tensor, " m"]
+    kind: Int[Tensor, "b m"]
 
 
 @contextmanager
@@ -157,13 +172,30 @@ def _predictions(
 
 
 @torch.no_grad()
-def last_inputs(
-    backbone: Backbone, texts: Sequence[Text], cache: PrefixCache | None = None
-) -> dict[str, Float[Tensor, "b _"]]:
-    """The input of every site at each text's last token."""
-    hidden = backbone.prefix(texts, cache)
+def read_anchors(
+    backbone: Backbone, anchors: Sequence[Sequence[AnchorText]], cache: PrefixCache | None = None
+) -> Anchors | None:
+    """The keys of each edit's anchors, as the unedited model reads them; None where there are none at all."""
+    flat = [(edit, anchor) for edit, row in enumerate(anchors) for anchor in row]
+    if not flat:
+        return None
+    hidden = backbone.prefix([anchor.text for _, anchor in flat], cache)
     with watch_sites(backbone) as (inputs, _):
         backbone.top(hidden)
-    rows = torch.arange(len(texts), device=hidden.device)
-    ends = torch.tensor([len(text.ids) - 1 for text in texts], device=hidden.device)
-    return {name: x[rows, ends].float() for name, x in inputs.items()}
+    slots = [0] * len(anchors)
+    read = []  # where each row is read, and where it goes
+    for number, (edit, anchor) in enumerate(flat):
+        for position, kind in anchor.rows:
+            read.append((number, position, kind, edit, slots[edit]))
+            slots[edit] += 1
+    texts, positions, kinds, edits, places = torch.tensor(read, device=hidden.device).unbind(1)
+    shape = (len(anchors), max(slots))
+    return Anchors(
+        {
+            name: x.new_zeros(*shape, x.shape[-1], dtype=torch.float32).index_put(
+                (edits, places), x[texts, positions].float()
+            )
+            for name, x in inputs.items()
+        },
+        kinds.new_zeros(shape).index_put((edits, places), kinds),
+    )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from instructedit.backbone import Site
 from instructedit.delta import LowRankDelta
-from instructedit.factors import Anchors, Factors
+from instructedit.factors import ANCHOR_KINDS, Anchors, Factors
 from instructedit.statistics import EPSILON, SiteStatistics
 
 
@@ -55,7 +55,7 @@ class ConditionedBlock(nn.Module):
 
 
 class CodeReader(nn.Module):
-    """The instruction's code z: the frozen model's mean hidden state over it, projected; or a null code.
+    """The instruction's code z: the frozen model's states over it, projected; or a null code.
 
     States are standardised over many instructions first: what tells two instructions apart is small
     beside what all of them share.
@@ -97,9 +97,9 @@ class ShapeTransform(nn.Module):
         self.step_code = nn.Parameter(torch.zeros(config.code, count))
         self.log_ridge = nn.Parameter(torch.zeros(count))
         self.log_damping = nn.Parameter(torch.zeros(count))
-        if config.others + config.own:  # weights of anchors: of other subjects, and of the own one
-            self.log_anchor = nn.Parameter(torch.zeros(count, 2))
-            self.anchor_code = nn.Parameter(torch.zeros(config.code, count, 2))
+        if config.others + config.own:  # weights of anchors by their kind
+            self.log_anchor = nn.Parameter(torch.zeros(count, len(ANCHOR_KINDS)))
+            self.anchor_code = nn.Parameter(torch.zeros(config.code, count, len(ANCHOR_KINDS)))
 
     def site_statistics(self) -> Iterator[tuple[Site, SiteStatistics]]:
         """Each site with its statistics."""
@@ -132,10 +132,10 @@ class ShapeTransform(nn.Module):
     def weigh(self, index: int, anchors: Anchors, z: Float[Tensor, "b z"]) -> Float[Tensor, "b m d_in"]:
         """Anchors in units of the site's spread, times their weight under each instruction's code."""
         stats: SiteStatistics = self.statistics[index]  # type: ignore[assignment]
-        weight = self.log_anchor[index] + (
-            z @ self.anchor_code[:, index] if z.shape[-1] else z.new_zeros(1, 2)
-        )
-        return anchors.keys[self.sites[index].name] / stats.spread * weight.exp()[:, anchors.own.long(), None]
+        moved = z @ self.anchor_code[:, index] if z.shape[-1] else 0.0
+        weight = (self.log_anchor[index] + moved).exp().expand(len(anchors.kind), -1)  # b kinds
+        keys = anchors.keys[self.sites[index].name]
+        return keys / stats.spread * weight.gather(1, anchors.kind)[..., None]
 
     def transform(
         self, factors: Factors, z: Float[Tensor, "b z"]
@@ -183,7 +183,7 @@ class Hypernetwork(nn.Module):
             self.shapes = nn.ModuleList(
                 ShapeTransform([s for s in sites if (s.d_in, s.d_out) == shape], config) for shape in shapes
             )
-            self.reader = CodeReader(width, config.code) if config.code else None
+            self.reader = CodeReader(2 * width, config.code) if config.code else None
 
     def forward(
         self,
@@ -192,7 +192,7 @@ class Hypernetwork(nn.Module):
         absent: Bool[Tensor, " b"],
         anchors: Anchors | None = None,
     ) -> LowRankDelta:
-        """One delta an edit. `state` is the mean state over the instruction, `absent` says there is none."""
+        """One delta an edit. `state` is what is read of the instruction, `absent` says there is none."""
         z = self.reader(state, absent) if self.reader else state.new_zeros(len(state), 0)
         pairs = {}
         for shape in self.shapes:

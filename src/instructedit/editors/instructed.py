@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from instructedit.backbone import Backbone, PrefixCache, Site
 from instructedit.delta import LowRankDelta
 from instructedit.editors.requests import EditorConfig, RequestTexts
-from instructedit.factors import Anchors, Factors, answer_rows, capture, last_inputs
+from instructedit.factors import Factors, answer_rows, capture, read_anchors
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.instructions import instruction_for
 from instructedit.types import EditCase
@@ -36,19 +36,14 @@ class InstructedEditor(nn.Module):
         answer is not yet the model's first choice is edited again on top, up to `config.rounds` times.
         """
         words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
-        wordings = self.config.wordings
-        delta = self.propose(backbone, cases, words, wordings=wordings)
+        behind = self.config.behind
+        delta = self.propose(backbone, cases, words, behind=behind)
         for _ in range(self.config.rounds - 1):
             failed = [index for index, taken in enumerate(self.taken(backbone, cases, delta)) if not taken]
             if not failed:
                 break
-            again = self.propose(
-                backbone,
-                [cases[i] for i in failed],
-                [words[i] for i in failed],
-                under=delta[failed],
-                wordings=wordings,
-            )
+            part, told = [cases[i] for i in failed], [words[i] for i in failed]
+            again = self.propose(backbone, part, told, under=delta[failed], behind=behind)
             delta = delta + again.spread(failed, len(cases))
         return delta
 
@@ -72,17 +67,18 @@ class InstructedEditor(nn.Module):
         instructions: Sequence[str],
         cache: PrefixCache | None = None,
         under: LowRankDelta | None = None,
-        wordings: int = 0,
+        behind: bool = False,
     ) -> LowRankDelta:
         """One pass of the same with gradients for the hypernetwork: what meta-training differentiates.
 
-        The factors are those of the model as edited by `under`, where it is given; the rows of up to
-        `wordings` other wordings of the request join its own.
+        The factors are those of the model as edited by `under`, where it is given; the rows of other
+        wordings of the request join its own, with `behind` that with its instruction in front too.
         """
         with under.applied_to(backbone.model) if under is not None else nullcontext():
-            factors = self.capture(backbone, cases, instructions, cache, wordings)
+            factors = self.capture(backbone, cases, instructions, cache, behind)
         state, absent = self.read(backbone, instructions, cache)
-        return self.hypernetwork(factors, state, absent, self.anchors(backbone, cases, cache, wordings))
+        anchors = read_anchors(backbone, self.texts.anchors(backbone, cases), cache)
+        return self.hypernetwork(factors, state, absent, anchors)
 
     def capture(
         self,
@@ -90,54 +86,34 @@ class InstructedEditor(nn.Module):
         cases: Sequence[EditCase],
         instructions: Sequence[str],
         cache: PrefixCache | None = None,
-        wordings: int = 0,
+        behind: bool = False,
     ) -> Factors:
         """The factors of each request, those of its other wordings among them."""
         texts = self.texts.requests(backbone, cases, instructions)
         teachers = self.texts.teachers(backbone, cases, instructions)
-        if not wordings:
+        told = instructions if behind else [""] * len(cases)
+        groups = [self.texts.wordings(backbone, *pair) for pair in zip(cases, told, strict=True)]
+        counts = torch.tensor([1 + len(more) for more in groups])
+        size = int(counts.max())
+        if size == 1:
             return capture(backbone, texts, cache, teachers)
-        groups = [self.texts.wordings(backbone, case, wordings) for case in cases]
-        size = 1 + wordings
         rows = [[own, *more, *[own] * size][:size] for own, more in zip(texts, groups, strict=True)]
+        goals = [goal for teacher in teachers for goal in [teacher, *[None] * (size - 1)]]
+        present = torch.arange(size)[None] < counts[:, None]
         flat = [text for row in rows for text in row]
-        told = [teacher for own in teachers for teacher in [own, *[None] * wordings]]
-        present = torch.arange(size)[None] <= torch.tensor([len(more) for more in groups])[:, None]
-        return capture(backbone, flat, cache, told).join(present.to(backbone.device))
-
-    def anchors(
-        self,
-        backbone: Backbone,
-        cases: Sequence[EditCase],
-        cache: PrefixCache | None = None,
-        wordings: int = 0,
-    ) -> Anchors | None:
-        """What each edit shall leave alone, as the unedited model reads it; None where there is nothing."""
-        others = self.config.transform.others * (1 + wordings)
-        slots = others + self.config.transform.own
-        texts = self.texts.anchors(backbone, cases, wordings)
-        if not slots or not any(texts):
-            return None
-        places = [index * slots + slot for index, row in enumerate(texts) for slot in row]
-        inputs = last_inputs(backbone, [text for row in texts for text in row.values()], cache)
-        keys = {
-            name: x.new_zeros(len(cases) * slots, x.shape[-1])
-            .index_copy(0, torch.tensor(places, device=x.device), x)
-            .view(len(cases), slots, -1)
-            for name, x in inputs.items()
-        }
-        own = torch.arange(slots, device=backbone.device) >= others
-        return Anchors(keys, own)
+        return capture(backbone, flat, cache, goals).join(present.to(backbone.device))
 
     def read(
         self, backbone: Backbone, instructions: Sequence[str], cache: PrefixCache | None = None
     ) -> tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]:
-        """The mean prefix state over each instruction (without the start token), and where there is none."""
+        """The mean and the last prefix state over each instruction and the question behind it.
+
+        The start token is left out; `absent` says where there is no instruction.
+        """
         absent = torch.tensor([not words for words in instructions], device=backbone.device)
         texts = self.texts.instructions(backbone, instructions)
         if not texts:
-            return torch.zeros(len(instructions), backbone.width, device=backbone.device), absent
+            return torch.zeros(len(instructions), 0, device=backbone.device), absent
         hidden = backbone.prefix(texts, cache).float()
-        skip = len(backbone.start_ids)
-        rows = [hidden[i, skip : max(len(text.ids), skip + 1)].mean(0) for i, text in enumerate(texts)]
-        return torch.stack(rows), absent
+        rows = [x[len(backbone.start_ids) : len(text.ids)] for x, text in zip(hidden, texts, strict=True)]
+        return torch.stack([torch.cat([row.mean(0), row[-1]]) for row in rows]), absent

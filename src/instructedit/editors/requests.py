@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from instructedit.backbone import Backbone, Text
-from instructedit.data.anchors import make_anchors
+from instructedit.data.anchors import make_other_anchors, make_own_anchors
 from instructedit.data.paraphrase import make_rephrases
 from instructedit.data.subjects import subject_of
+from instructedit.factors import ANCHOR_KINDS, AnchorText
 from instructedit.hypernetwork import TransformConfig
 from instructedit.instructions import render
 from instructedit.types import EditCase
+
+CODE_QUESTION = "Tone of the reply:"  # behind an instruction: what the model makes of it stands at the end
+OTHER, OWN, ANSWER, AFTER = range(len(ANCHOR_KINDS))
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class EditorConfig:
     prefix: bool = False
     distil: Sequence[str] = ()  # kinds of edit whose goal is what the model itself says when instructed
     rounds: int = 1  # an edit that has not taken is made again on top of itself, up to so many times
-    wordings: int = 0  # other wordings of a request whose rows are used as well, in `edit` only
+    wordings: int = 0  # other wordings of a request whose rows are used as well
+    behind: bool = False  # so are those of the request behind its instruction; in `edit` only
     from_subject: bool = False  # use only the rows from the subject on: those before it are everyone's
     transform: TransformConfig = field(default_factory=TransformConfig)
 
@@ -50,15 +55,18 @@ class RequestTexts:
             for case, words in zip(cases, instructions, strict=True)
         ]
 
-    def wordings(self, backbone: Backbone, case: EditCase, count: int) -> list[Text]:
-        """Other wordings of a request, its answer behind each."""
-        return [self._from_subject(backbone, prompt, case) for prompt in self._reworded(case, count)]
+    def wordings(self, backbone: Backbone, case: EditCase, instruction: str = "") -> list[Text]:
+        """Other wordings of a request, its answer behind each; an `instruction` in front makes one more."""
+        prompts = self._reworded(case)
+        if instruction and case.kind not in self.config.distil:
+            prompts = (*prompts, render(instruction, case.prompt, case.task))
+        return [self._from_subject(backbone, prompt, case) for prompt in prompts]
 
-    def _reworded(self, case: EditCase, count: int) -> tuple[str, ...]:
+    def _reworded(self, case: EditCase) -> tuple[str, ...]:
         """Other prompts for the same answer by templates; none where there is no answer."""
-        if case.kind in self.config.distil or not count:
+        if case.kind in self.config.distil or not self.config.wordings:
             return ()
-        return make_rephrases(replace(case, subject=subject_of(case)), 0, count)
+        return make_rephrases(replace(case, subject=subject_of(case)), 0, self.config.wordings)
 
     def teachers(
         self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
@@ -71,30 +79,39 @@ class RequestTexts:
             for case, words in zip(cases, instructions, strict=True)
         ]
 
-    def anchors(
-        self, backbone: Backbone, cases: Sequence[EditCase], wordings: int = 0
-    ) -> list[dict[int, Text]]:
-        """Each edit's anchors by slot: first those of other subjects, in every wording, then its own."""
-        transform = self.config.transform
+    def anchors(self, backbone: Backbone, cases: Sequence[EditCase]) -> list[list[AnchorText]]:
+        """What each edit shall leave alone: other subjects, its subject asked otherwise, its own end."""
+        if not self.config.transform.others + self.config.transform.own:
+            return [[] for _ in cases]
+        return [self._anchors(backbone, case) for case in cases]
+
+    def _anchors(self, backbone: Backbone, case: EditCase) -> list[AnchorText]:
         found = []
-        for case in cases:
-            prompts = [case.prompt, *self._reworded(case, wordings)]
-            asked = [make_anchors(replace(case, prompt=p), transform.others, transform.own) for p in prompts]
-            row = [prompt for others, _ in asked for prompt in others]
-            slots = dict(enumerate(row)) | dict(enumerate(asked[0][1], transform.others * (1 + wordings)))
-            found.append({slot: backbone.text(prompt) for slot, prompt in slots.items()})
+        prompts = [case.prompt, *self._reworded(case)]
+        for prompt in make_other_anchors(case, prompts, self.config.transform.others):
+            text = backbone.text(prompt)
+            found.append(AnchorText(text, ((len(text.ids) - 1, OTHER),)))
+        for prompt, answer in make_own_anchors(case, self.config.transform.own):
+            text = backbone.text(prompt, answer)
+            end, *words = text.positions
+            found.append(AnchorText(text, ((end, OWN), *((place, ANSWER) for place in words))))
+        if case.kind not in self.config.distil:
+            text = backbone.text(case.prompt, case.carrier)
+            found.append(AnchorText(text, ((len(text.ids) - 1, AFTER),)))
         return found
 
     def instructions(self, backbone: Backbone, instructions: Sequence[str]) -> list[Text]:
         """The texts that instruction codes are read from; none in the prefix way."""
-        return [backbone.text(words or " ") for words in instructions] if self.config.transform.code else []
+        asked = [f"{words}\n{CODE_QUESTION}" for words in instructions]
+        return [backbone.text(text) for text in asked] if self.config.transform.code else []
 
     def all(self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]) -> list[Text]:
-        """Every text that one pass of the editor reads, other wordings left out."""
+        """Every text that one pass of the editor reads."""
         teachers = [text for text in self.teachers(backbone, cases, instructions) if text is not None]
-        anchors = [text for row in self.anchors(backbone, cases) for text in row.values()]
+        anchors = [anchor.text for row in self.anchors(backbone, cases) for anchor in row]
+        wordings = [text for case in cases for text in self.wordings(backbone, case)]
         own = self.requests(backbone, cases, instructions)
-        return [*own, *teachers, *anchors, *self.instructions(backbone, instructions)]
+        return [*own, *wordings, *teachers, *anchors, *self.instructions(backbone, instructions)]
 
     def _from_subject(self, backbone: Backbone, prompt: str, case: EditCase) -> Text:
         """A prompt with the edit's answer, whose rows begin at the subject, or behind the start token."""

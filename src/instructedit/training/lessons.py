@@ -10,7 +10,7 @@ from instructedit.instructions import instruction_for, render
 from instructedit.types import EditCase, Probe
 
 Role = Literal["fit", "keep", "good", "bad"]
-ALIAS = "Subject_Aliasing"  # the same statement under another name of its subject: fitted in either scope
+ALIAS = "Subject_Aliasing"  # the same statement under another name of its subject: fitted in wide scope only
 AFTER = ". The"  # only the predictions count, and they are the unedited model's
 FACT_KINDS = ("insert", "change")
 CONTEXTS = 400  # ordinary texts that lend their first words as unrelated context
@@ -102,10 +102,11 @@ class LessonMaker:
 
     def has_consequences(self, case: EditCase) -> bool:
         """Whether the record asks for what follows from the edit."""
-        return case.kind in FACT_KINDS and bool(self._consequences(case))
+        return bool(self._consequences(case))
 
     def _fact_items(self, case: EditCase, rng: random.Random) -> list[Item]:
         config = self.config
+        follows = self._portability(case, rng)  # drawn first: both sides of a pair ask the same of it
         items = [Item("fit", "bare", case.prompt, case.wanted)]
         if config.instruct and rng.random() < config.instructed:
             words = instruction_for(case, seed=rng.randrange(config.text_wordings))
@@ -113,8 +114,7 @@ class LessonMaker:
         items += [Item("fit", "rephrase", p, case.wanted) for p in self._rephrases(case, rng)]
         if rng.random() < config.after:
             items.append(Item("keep", "after", f"{case.prompt} {case.wanted}", AFTER))
-        if case.kind in FACT_KINDS:
-            items += self._portability(case, rng)
+        items += follows
         own = [
             probe
             for probe in case.group("locality")
@@ -127,20 +127,24 @@ class LessonMaker:
     def _rephrases(self, case: EditCase, rng: random.Random) -> list[str]:
         """Of the record's own, aliases among them, a third at most; the others by templates."""
         own = [probe.prompt for probe in case.group("rephrase") if asks_the_same(case, probe.prompt)]
+        aliases = [probe.prompt for probe in case.group("portability") if probe.name == ALIAS]
         if case.kind in FACT_KINDS:
-            own += [probe.prompt for probe in case.group("portability") if probe.name == ALIAS]
+            own = [p for p in own if p not in aliases] + (aliases if case.scope == "wide" else [])
         count = self.config.rephrases
         chosen = _draw(own, (count + 1) // 3, rng)
         made = make_varied_rephrases(case, 0, self.config.rephrase_pool, self.contexts)
         return chosen + _draw(made, count - len(chosen), rng)
 
-    def _consequences(self, case: EditCase) -> list[Probe]:
-        return [probe for probe in case.group("portability") if probe.name != ALIAS]
+    def _consequences(self, case: EditCase) -> tuple[Probe, ...]:
+        """What only a wide instruction includes: facts that follow, and other names of the subject."""
+        return case.group("portability") if case.kind in FACT_KINDS else ()
 
     def _portability(self, case: EditCase, rng: random.Random) -> list[Item]:
         """What follows from the edit: fitted under a wide instruction, kept under a narrow one."""
         role: Role = "fit" if case.scope == "wide" else "keep"
-        chosen = _draw(self._consequences(case), self.config.portability, rng)
+        probes = self._consequences(case)
+        aliases, facts = ([p for p in probes if (p.name == ALIAS) == same] for same in (True, False))
+        chosen = _draw(rng.choice([aliases or facts, facts or aliases]), self.config.portability, rng)
         return [Item(role, f"portability-{case.scope}", p.prompt, p.answers[0]) for p in chosen]
 
     def _others(self, case: EditCase, rng: random.Random, count: int) -> list[Item]:
