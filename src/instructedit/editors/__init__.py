@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from instructedit.backbone import Backbone
-    from instructedit.delta import LowRankDelta
+    from instructedit.editors.change import Change
     from instructedit.editors.instructed import InstructedEditor
     from instructedit.types import EditCase
 
 
 class Editor(Protocol):
-    """Whatever turns cases into one delta each, all for the unedited model."""
+    """Whatever turns cases into one edit each, all for the unedited model."""
 
     name: str
 
     def edit(
         self, backbone: "Backbone", cases: "Sequence[EditCase]", instructions: Sequence[str] | None = None
-    ) -> "LowRankDelta":
-        """One delta a case, side by side; nothing is written into the model."""
+    ) -> "Change":
+        """One edit a case, side by side, such as a `LowRankDelta`; nothing is written into the model."""
         ...
 
 

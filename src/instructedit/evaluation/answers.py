@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from instructedit.backbone import Backbone, PrefixCache, Text
-from instructedit.delta import LowRankDelta
+from instructedit.editors.change import Change, reword_prompts
 from instructedit.evaluation.generation import generate_greedy
 from instructedit.evaluation.questions import Question
 from instructedit.evaluation.rows import SIDES
@@ -19,7 +19,7 @@ Values = dict[str, float | str]
 
 def score_questions(
     backbone: Backbone,
-    delta: LowRankDelta,
+    delta: Change,
     questions: Sequence[Question],
     edits: Sequence[int],
     cache: PrefixCache | None = None,
@@ -32,7 +32,10 @@ def score_questions(
     texts = [_texts(backbone, question) for question in questions]
     flat = [text for group in texts for text in group]
     owners = [edit for edit, group in zip(edits, texts, strict=True) for _ in group]
-    columns = score_texts(backbone, delta, flat, owners, cache)
+    asked = [question.asked for question, group in zip(questions, texts, strict=True) for _ in group]
+    columns = score_texts(
+        backbone, delta, flat, owners, cache, _reworded(backbone, delta, asked, flat, owners)
+    )
     values: list[Values] = []
     start = 0
     for question, group in zip(questions, texts, strict=True):
@@ -47,6 +50,17 @@ def _texts(backbone: Backbone, question: Question) -> list[Text]:
         text = backbone.text(question.asked)
         return [Text((*text.ids, 0), len(text.ids))]  # the token at the end is predicted, never read
     return [backbone.text(question.asked, reply) for reply in question.replies]
+
+
+def _reworded(
+    backbone: Backbone, delta: Change, asked: Sequence[str], texts: Sequence[Text], edits: Sequence[int]
+) -> list[Text] | None:
+    """The texts as the edited model is asked them, their answer tokens the same; None where none differs."""
+    told = reword_prompts(delta, asked, edits)
+    if told == list(asked):
+        return None
+    heads = [backbone.text(prompt).ids for prompt in told]
+    return [Text((*head, *text.targets), len(head)) for head, text in zip(heads, texts, strict=True)]
 
 
 def _values(question: Question, scores: dict[str, Float[Tensor, " m"]]) -> Values:
@@ -72,7 +86,7 @@ def _sentiment_values(question: Question, base: Float[Tensor, " m"], edited: Flo
 
 
 def write_answers(
-    backbone: Backbone, delta: LowRankDelta, questions: Sequence[Question], edits: Sequence[int], tokens: int
+    backbone: Backbone, delta: Change, questions: Sequence[Question], edits: Sequence[int], tokens: int
 ) -> list[Values]:
     """Greedy first lines of both sides, and whether they begin with one of the answers."""
     values = _written(backbone, delta, questions, edits, tokens, first_line=True)
@@ -84,7 +98,7 @@ def write_answers(
 
 
 def write_fluency(
-    backbone: Backbone, delta: LowRankDelta, questions: Sequence[Question], edits: Sequence[int], tokens: int
+    backbone: Backbone, delta: Change, questions: Sequence[Question], edits: Sequence[int], tokens: int
 ) -> list[Values]:
     """Greedy texts of `tokens` tokens of both sides, and their n-gram entropy."""
     values = _written(backbone, delta, questions, edits, tokens, first_line=False)
@@ -96,7 +110,7 @@ def write_fluency(
 
 def _written(
     backbone: Backbone,
-    delta: LowRankDelta,
+    delta: Change,
     questions: Sequence[Question],
     edits: Sequence[int],
     tokens: int,

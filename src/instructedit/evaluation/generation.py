@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from instructedit.backbone import Backbone, Text
-from instructedit.delta import LowRankDelta
+from instructedit.editors.change import Change, reword_prompts
 
 PROMPTS = 32  # generated for at one time
 
@@ -20,7 +20,7 @@ def generate_greedy(
     backbone: Backbone,
     prompts: Sequence[str],
     *,
-    delta: LowRankDelta | None = None,
+    delta: Change | None = None,
     edits: Sequence[int] = (),
     max_new_tokens: int = 12,
     first_line: bool = True,
@@ -33,7 +33,8 @@ def generate_greedy(
     it is batched with: rows are padded on the left, with mask and position ids; a model that
     takes no position ids gets batches of equal length.
     """
-    texts = [backbone.text(prompt) for prompt in prompts]
+    told = prompts if delta is None else reword_prompts(delta, prompts, edits)
+    texts = [backbone.text(prompt) for prompt in told]
     done = [""] * len(texts)
     for batch in _batches(backbone, texts):
         rows = torch.tensor([edits[i] for i in batch], device=backbone.device) if delta is not None else None

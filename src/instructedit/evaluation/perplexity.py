@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instructedit.backbone import Backbone, Text
-from instructedit.delta import LowRankDelta
+from instructedit.editors.change import Change
 from instructedit.errors import DataError
 from instructedit.evaluation.scoring import score_texts
 from instructedit.progress import track
@@ -47,7 +47,7 @@ class Perplexity:
 def measure_perplexity(
     backbone: Backbone,
     path: Path | str,
-    delta: LowRankDelta,
+    delta: Change,
     *,
     window: int = 512,
     stride: int | None = None,

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from instructedit.backbone import Backbone, PrefixCache, Text
-from instructedit.delta import LowRankDelta
+from instructedit.editors.change import Change
 from instructedit.evaluation.rows import SIDES
 from instructedit.factors import answer_rows
 from instructedit.metrics import (
@@ -28,21 +28,25 @@ COLUMNS = ("exact", "accuracy", "log_prob", "unchanged", "unchanged_exact", "kl"
 @torch.no_grad()
 def score_texts(
     backbone: Backbone,
-    delta: LowRankDelta,
+    delta: Change,
     texts: Sequence[Text],
     edits: Sequence[int],
     cache: PrefixCache | None = None,
+    reworded: Sequence[Text] | None = None,
 ) -> dict[str, Float[Tensor, " m"]]:
     """Score the answer of every text under the model and under the edit that belongs to it.
 
     `edits[i]` is the row of `delta` under which text i is asked. Returns one column of m values on the
     CPU for each of `base_` and `edited_` with ``exact``, ``accuracy``, ``log_prob`` (mean, nats a token),
     ``unchanged``, ``unchanged_exact`` and ``kl`` (nats a token). A text is scored alone, whatever it
-    is batched with. A text without an answer gives NaN.
+    is batched with. A text without an answer gives NaN. `reworded[i]` is text i as the edited model is asked
+    it, where that differs: other tokens in front of the same answer.
     """
     columns = {f"{side}_{name}": torch.full((len(texts),), torch.nan) for side in SIDES for name in COLUMNS}
-    for batch in _like_length(texts):
-        scored = _score_batch(backbone, delta, [texts[i] for i in batch], [edits[i] for i in batch], cache)
+    told = texts if reworded is None else reworded
+    for batch in _like_length(told):
+        plain, asked = [texts[i] for i in batch], [told[i] for i in batch]
+        scored = _score_batch(backbone, delta, plain, asked, [edits[i] for i in batch], cache)
         for name, values in scored.items():
             columns[name][batch] = values.cpu()
     return columns
@@ -63,14 +67,18 @@ def _like_length(texts: Sequence[Text]) -> Iterator[list[int]]:
 
 def _score_batch(
     backbone: Backbone,
-    delta: LowRankDelta,
+    delta: Change,
     texts: Sequence[Text],
+    asked: Sequence[Text],
     edits: Sequence[int],
     cache: PrefixCache | None,
 ) -> dict[str, Float[Tensor, " m"]]:
     hidden = backbone.prefix(texts, cache)
     owner, positions, targets = answer_rows(texts, backbone.device)
     base = backbone.top(hidden)[owner, positions]
+    if asked != texts:
+        hidden = backbone.prefix(asked, cache)
+        positions = answer_rows(asked, backbone.device)[1]
     with delta.applied_to(backbone.model, rows=torch.tensor(edits, device=backbone.device)):
         edited = backbone.top(hidden)[owner, positions]
     slices = [slice(start, start + HEAD_ROWS) for start in range(0, len(owner), HEAD_ROWS)]

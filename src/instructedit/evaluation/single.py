@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from instructedit.backbone import Backbone, PrefixCache
-from instructedit.delta import LowRankDelta
+from instructedit.editors.change import Change
 from instructedit.errors import DataError, unknown_name
 from instructedit.evaluation.answers import Values, score_questions, write_answers, write_fluency
 from instructedit.evaluation.bootstrap import RESAMPLES
@@ -96,7 +96,7 @@ class _Chunk:
     condition: str
 
     def answer(
-        self, backbone: Backbone, delta: LowRankDelta, tokens: int, fluency: bool, cache: PrefixCache | None
+        self, backbone: Backbone, delta: Change, tokens: int, fluency: bool, cache: PrefixCache | None
     ) -> list[Row]:
         questions = self._ask(questions_of)
         values = score_questions(backbone, delta, questions, self._edits(questions), cache)
