@@ -114,14 +114,23 @@ class LowRankDelta:
             yield
 
     def _hook(self, name: str, rows: Tensor | None) -> Any:
-        a, b = self.a[name], self.b[name]
-        if rows is not None and len(a) > 1:
-            a, b = a.index_select(0, rows), b.index_select(0, rows)
+        ready: dict[
+            torch.dtype, tuple[Tensor, Tensor]
+        ] = {}  # transposed, one pair a row, in the model's dtype
+
+        def pair(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            if dtype not in ready:
+                a, b = self.a[name].to(dtype), self.b[name].to(dtype)
+                if rows is not None and len(a) > 1:
+                    a, b = a.index_select(0, rows), b.index_select(0, rows)
+                ready[dtype] = a.mT, b.mT
+            return ready[dtype]
 
         def add(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             x = args[0]
+            a, b = pair(x.dtype)
             grouped = x.reshape(len(a), -1, x.shape[-1])
-            return output + ((grouped @ a.mT.to(x.dtype)) @ b.mT.to(x.dtype)).reshape(output.shape)
+            return output + ((grouped @ a) @ b).reshape(output.shape)
 
         return add
 

@@ -44,13 +44,13 @@ class ConditionedBlock(nn.Module):
         super().__init__()
         self.down = nn.Parameter(torch.randn(width, config.rank))
         self.up = nn.Parameter(torch.zeros(config.rank, width))
-        self.scale = nn.Parameter(torch.zeros(sites, 1, 1, config.rank))
-        self.shift = nn.Parameter(torch.zeros(sites, 1, 1, config.rank))
+        self.scale = nn.Parameter(torch.zeros(sites, 1, config.rank))
+        self.shift = nn.Parameter(torch.zeros(sites, 1, config.rank))
         self.code = nn.Parameter(torch.randn(config.code, 2 * config.rank) / math.sqrt(max(config.code, 1)))
 
-    def forward(self, h: Float[Tensor, "s b n w"], z: Float[Tensor, "b z"]) -> Float[Tensor, "s b n w"]:
-        hidden = h @ self.down / math.sqrt(h.shape[-1])  # s b n r
-        scale, shift = (z @ self.code)[:, None].chunk(2, -1) if z.shape[-1] else (0.0, 0.0)  # b 1 r
+    def forward(self, h: Float[Tensor, "s n w"], z: Float[Tensor, "n z"]) -> Float[Tensor, "s n w"]:
+        hidden = h @ self.down / math.sqrt(h.shape[-1])  # s n r
+        scale, shift = (z @ self.code).chunk(2, -1) if z.shape[-1] else (0.0, 0.0)  # n r
         return h + nn.functional.gelu((1 + self.scale + scale) * hidden + self.shift + shift) @ self.up
 
 
@@ -122,11 +122,8 @@ class ShapeTransform(nn.Module):
         pairs = {}
         for index, site in enumerate(self.sites):
             key, value = keys[index] * mask, -values[index] * mask * steps[:, index, None, None]
-            if anchors is not None and self.config.aggregation == "ridge":
-                fixed = self.weigh(index, anchors, z)
-                key = torch.cat([key, fixed], 1)
-                value = torch.cat([value, value.new_zeros(*fixed.shape[:2], self.d_out)], 1)
-            pairs[site.name] = self.aggregate(index, key, value)
+            fixed = self.weigh(index, anchors, z) if anchors is not None else None
+            pairs[site.name] = self.aggregate(index, key, value, fixed)
         return pairs
 
     def weigh(self, index: int, anchors: Anchors, z: Float[Tensor, "b z"]) -> Float[Tensor, "b m d_in"]:
@@ -140,34 +137,47 @@ class ShapeTransform(nn.Module):
     def transform(
         self, factors: Factors, z: Float[Tensor, "b z"]
     ) -> tuple[Float[Tensor, "s b n d_in"], Float[Tensor, "s b n d_out"]]:
-        """Normalised inputs and gradients through the residual blocks."""
+        """Normalised inputs and gradients through the residual blocks; rows outside the mask stay out."""
+        mask = factors.mask
         rows = [
-            torch.cat(
-                stats.normalise(factors.inputs[site.name], factors.gradients[site.name], factors.mask), -1
-            )
+            torch.cat(stats.normalise(factors.inputs[site.name], factors.gradients[site.name], mask), -1)[
+                mask
+            ]
             for site, stats in self.site_statistics()
         ]
         h = torch.stack(rows)
+        told = z.repeat_interleave(mask.sum(1), 0)  # each row's own code
         for block in self.blocks:
-            h = block(h, z)
-        return h.split([self.d_in, self.d_out], -1)  # type: ignore[return-value]
+            h = block(h, told)
+        whole = h.new_zeros(len(h), *mask.shape, h.shape[-1])
+        whole[:, mask] = h
+        return whole.split([self.d_in, self.d_out], -1)  # type: ignore[return-value]
 
     def aggregate(
-        self, index: int, keys: Float[Tensor, "b n d_in"], values: Float[Tensor, "b n d_out"]
+        self,
+        index: int,
+        keys: Float[Tensor, "b n d_in"],
+        values: Float[Tensor, "b n d_out"],
+        fixed: Float[Tensor, "b m d_in"] | None = None,
     ) -> tuple[Float[Tensor, "b n d_in"], Float[Tensor, "b d_out n"]]:
         """From rows to the update that maps key j to value j: the plain sum, or the ridge solution.
 
         In its dual form, with C = I + beta*Sigma on keys in units of their spread:
-        dW.T = C^-1 K.T (K C^-1 K.T + e^lambda I)^-1 D. `sum` leaves the solve out.
+        dW.T = C^-1 K.T (K C^-1 K.T + e^lambda I)^-1 D. `sum` leaves the solve out, and `fixed` with it.
+        The keys in `fixed` are further rows of K whose values are zero. So only the solve's first n rows
+        are used, and the rank stays n, however many are fixed.
         Source: MALMEN (arXiv 2311.04661), eq. 5, with C in the place of the identity.
         """
         stats: SiteStatistics = self.statistics[index]  # type: ignore[assignment]
-        keys = keys / math.sqrt(self.d_in)
-        damped = stats.damp(keys, self.log_damping[index])
-        if self.config.aggregation == "ridge":
-            gram = damped @ keys.mT
-            eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-            values = torch.linalg.solve(gram + self.log_ridge[index].exp() * eye, values)
+        ridge = self.config.aggregation == "ridge"
+        rows = torch.cat([keys, fixed], 1) if ridge and fixed is not None else keys
+        rows = rows / math.sqrt(self.d_in)
+        damped = stats.damp(rows, self.log_damping[index])
+        if ridge:
+            eye = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+            system = damped @ rows.mT + self.log_ridge[index].exp() * eye  # symmetric: C is
+            wanted = eye[:, : keys.shape[1]].expand(len(keys), -1, -1)
+            damped = torch.linalg.solve(system, wanted).mT @ damped
         return damped / (stats.spread * math.sqrt(self.d_in)), values.mT * stats.output_size
 
 

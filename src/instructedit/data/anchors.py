@@ -22,8 +22,11 @@ def make_other_anchors(case: EditCase, prompts: Sequence[str], count: int) -> tu
     if not subject:
         return ()
     rng = random.Random(f"anchors|{subject}|{case.prompt}")
-    known = [[name for name in names if name not in case.prompt] for names in load_anchor_book()["subjects"]]
-    drawn = [rng.choice(names) for names in known if names][:count]
+    lists = load_anchor_book()["subjects"]
+    drawn: list[str] = []
+    for place in range(min(count, sum(map(len, lists)) // 2)):
+        names = lists[place % len(lists)]
+        drawn.append(rng.choice([name for name in names if name not in case.prompt and name not in drawn]))
     return tuple(prompts[i % len(prompts)].replace(subject, other) for i, other in enumerate(drawn))
 
 
