@@ -27,7 +27,12 @@ class Method(Protocol):
     depth: ClassVar[float | None]
 
 
-METHODS: dict[str, str] = {}
+METHODS: dict[str, str] = {
+    "calinet": "calinet:CaliNet",
+    "ft-l": "ft_l:FTL",
+    "locft-bf": "locft_bf:LocFTBF",
+    "lora": "lora:LoRA",
+}
 
 
 def find_method(name: str) -> Any:
