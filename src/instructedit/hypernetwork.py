@@ -7,7 +7,7 @@ site moves against its gradient. Everything else is learned.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -184,6 +184,8 @@ class ShapeTransform(nn.Module):
 class Hypernetwork(nn.Module):
     """The trained part of the editor: one transform a weight shape, and the reader of instructions."""
 
+    transform: ClassVar[type[nn.Module]] = ShapeTransform  # of the sites that share a shape
+
     def __init__(self, sites: Sequence[Site], width: int, config: TransformConfig, seed: int = 0) -> None:
         super().__init__()
         shapes = sorted({(site.d_in, site.d_out) for site in sites})
@@ -191,7 +193,7 @@ class Hypernetwork(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.shapes = nn.ModuleList(
-                ShapeTransform([s for s in sites if (s.d_in, s.d_out) == shape], config) for shape in shapes
+                self.transform([s for s in sites if (s.d_in, s.d_out) == shape], config) for shape in shapes
             )
             self.reader = CodeReader(2 * width, config.code) if config.code else None
 
@@ -203,11 +205,15 @@ class Hypernetwork(nn.Module):
         anchors: Anchors | None = None,
     ) -> LowRankDelta:
         """One delta an edit. `state` is what is read of the instruction, `absent` says there is none."""
-        z = self.reader(state, absent) if self.reader else state.new_zeros(len(state), 0)
+        z = self.condition(state, absent)
         pairs = {}
         for shape in self.shapes:
             pairs |= shape(factors, z, anchors)
         return LowRankDelta({n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()})
+
+    def condition(self, state: Float[Tensor, "b d"], absent: Bool[Tensor, " b"]) -> Float[Tensor, "b z"]:
+        """What a transform is told beside the factors: the instruction's code; nothing without a reader."""
+        return self.reader(state, absent) if self.reader else state.new_zeros(len(state), 0)
 
     def statistics(self) -> dict[str, SiteStatistics]:
         """Each site's statistics, by its name."""

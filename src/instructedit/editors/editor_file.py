@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 
 from instructedit.backbone import Backbone, Site
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
-from instructedit.errors import EditorFileError
+from instructedit.editors.registry import find_trained
+from instructedit.errors import EditorFileError, UnknownNameError
 from instructedit.hypernetwork import TransformConfig
 from instructedit.storage import load_tensors, save_tensors
 
@@ -57,11 +58,12 @@ def load_editor(path: Path, backbone: Backbone | None = None) -> InstructedEdito
         check_match(header, backbone, path)
     try:
         config = dict(header["editor"])
+        kind = find_trained(config.pop("kind", EditorConfig.kind))
         config["transform"] = TransformConfig(**config["transform"])
         sites = [Site(**site) for site in header["sites"]]
-        editor = InstructedEditor(EditorConfig(**config), sites, header["model"]["width"])
+        editor = kind(kind.settings(**config), sites, header["model"]["width"])
         editor.load_state_dict({name: value.float() for name, value in tensors.items()})
-    except (RuntimeError, TypeError, KeyError) as error:
+    except (RuntimeError, TypeError, KeyError, UnknownNameError) as error:
         raise EditorFileError(
             f"{path} does not hold the weights that its header describes: {error}"
         ) from error

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, Site, Text
 from instructedit.editors.descent import answer_losses, edit_texts, output_site
+from instructedit.editors.registry import Result
 from instructedit.types import EditCase
 
 
@@ -108,7 +109,7 @@ class GRACE:
 
     name: ClassVar[str] = "grace"
     paper: ClassVar[str] = "Hartvigsen et al. 2023, arXiv 2211.11031"
-    result: ClassVar[str] = "codebook"
+    result: ClassVar[Result] = "codebook"
     depth: ClassVar[float | None] = 0.75
 
     epsilon: float = 1.0  # initial radius, in units of the layer's input

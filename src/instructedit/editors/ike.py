@@ -11,6 +11,7 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone
 from instructedit.data import plain_facts
+from instructedit.editors.registry import Result
 from instructedit.types import EditCase
 
 # Of eight demonstrations one copies, three update and four retain; the last stands next to the question.
@@ -49,7 +50,7 @@ class IKE:
 
     name: ClassVar[str] = "ike"
     paper: ClassVar[str] = "Zheng et al. 2023, arXiv 2305.12740"
-    result: ClassVar[str] = "context"
+    result: ClassVar[Result] = "context"
     depth: ClassVar[float | None] = None
 
     demonstrations: int = 8  # the paper has 32, in the same proportion: four times the time

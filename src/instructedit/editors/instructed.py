@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,10 +22,13 @@ __all__ = ["EditorConfig", "InstructedEditor"]
 class InstructedEditor(nn.Module):
     """A trained editor for one backbone: `edit` turns cases into one delta each."""
 
+    settings: ClassVar[type[EditorConfig]] = EditorConfig
+    network: ClassVar[type[Hypernetwork]] = Hypernetwork  # what turns factors into deltas
+
     def __init__(self, config: EditorConfig, sites: Sequence[Site], width: int, seed: int = 0) -> None:
         super().__init__()
         self.config, self.name, self.texts = config, config.name, RequestTexts(config)
-        self.hypernetwork = Hypernetwork(sites, width, config.transform, seed)
+        self.hypernetwork = self.network(sites, width, config.transform, seed)
 
     @torch.no_grad()
     def edit(

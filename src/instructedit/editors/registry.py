@@ -18,7 +18,8 @@ class Method(Protocol):
     """What a method's class says of itself: a dataclass of settings that is an `Editor`.
 
     `paper` cites it, `result` is what its edits are, and `depth` where it edits: one block at this share of
-    the model's depth, or the last three blocks where it is None.
+    the model's depth, or the last three blocks where it is None. A setting `layers` edits so many, that one
+    the last of them.
     """
 
     name: ClassVar[str]
@@ -28,11 +29,21 @@ class Method(Protocol):
 
 
 METHODS: dict[str, str] = {
+    "alphaedit": "alphaedit:AlphaEdit",
     "calinet": "calinet:CaliNet",
     "ft-l": "ft_l:FTL",
+    "grace": "grace:GRACE",
+    "ike": "ike:IKE",
     "locft-bf": "locft_bf:LocFTBF",
     "lora": "lora:LoRA",
+    "memit": "memit:MEMIT",
+    "rome": "rome:ROME",
+    "ultraedit": "ultraedit:UltraEdit",
 }
+
+
+# Editors with weights of their own, by the kind that a training's settings name; each has its `settings`.
+TRAINED: dict[str, str] = {"instructed": "instructed:InstructedEditor", "ke": "ke:KnowledgeEditor"}
 
 
 def find_method(name: str) -> Any:
@@ -42,8 +53,22 @@ def find_method(name: str) -> Any:
     """
     if name not in METHODS:
         raise unknown_name("method", name, list(METHODS))
-    module, _, kind = METHODS[name].partition(":")
-    return getattr(import_module(f"instructedit.editors.{module}"), kind)
+    return _import(METHODS[name])
+
+
+def find_trained(kind: str) -> Any:
+    """The class of a kind of trained editor.
+
+    Errors: `UnknownNameError` with the nearest kind.
+    """
+    if kind not in TRAINED:
+        raise unknown_name("kind of editor", kind, list(TRAINED))
+    return _import(TRAINED[kind])
+
+
+def _import(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"instructedit.editors.{module}"), name)
 
 
 def make_method(name: str, settings: Mapping[str, Any] | None = None) -> "Editor":
@@ -77,7 +102,8 @@ def load_for_method(
     backbone, depth = load_backbone(**options), find_method(name).depth
     if depth is not None and "sites" not in options:
         block = min(int(depth * len(backbone.blocks)), len(backbone.blocks) - 1)
-        sites = find_sites(backbone.model, f"blocks={block}")
+        first = max(0, block + 1 - getattr(editor, "layers", 1))
+        sites = find_sites(backbone.model, f"blocks={first}-{block}")
         backbone = Backbone(
             backbone.model, backbone.tokenizer, sites, backbone.start_ids, backbone.name, backbone.checksum
         )

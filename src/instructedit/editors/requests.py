@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from instructedit.backbone import Backbone, Text
 from instructedit.data.anchors import make_other_anchors, make_own_anchors
@@ -23,6 +24,8 @@ class EditorConfig:
     `prefix` puts the instruction in front of the edit's text, the paper's way; `transform.code`
     above zero reads it as a code instead, and the edit's text stays bare.
     """
+
+    kind: ClassVar[str] = "instructed"  # as `registry.TRAINED`
 
     name: str = "instructedit"
     prefix: bool = False
@@ -96,7 +99,7 @@ class RequestTexts:
             end, *words = text.positions
             found.append(AnchorText(text, ((end, OWN), *((place, ANSWER) for place in words))))
         if case.kind not in self.config.distil:
-            text = backbone.text(case.prompt, case.carrier)
+            text = backbone.text(case.prompt, self._answer(case))
             found.append(AnchorText(text, ((len(text.ids) - 1, AFTER),)))
         return found
 
@@ -118,4 +121,9 @@ class RequestTexts:
         subject = subject_of(case) if self.config.from_subject else ""
         before = max(prompt.rfind(subject), 0) if subject else 0
         head = backbone.text(prompt[:before].rstrip())
-        return replace(backbone.text(prompt, case.carrier), first=len(head.ids))
+        return replace(backbone.text(prompt, self._answer(case)), first=len(head.ids))
+
+    def _answer(self, case: EditCase) -> str:
+        """What an edit is learned from: an editor that is told nothing reads what is wanted where it can."""
+        told = self.config.prefix or self.config.transform.code
+        return case.carrier if told else case.wanted or case.carrier

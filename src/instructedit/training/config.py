@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from instructedit.editors.instructed import EditorConfig
+from instructedit.editors.registry import find_trained
 from instructedit.errors import DataError, unknown_name
 from instructedit.training.lessons import LessonConfig
 from instructedit.training.losses import LossConfig
@@ -45,11 +46,16 @@ class TrainConfig:
 
 
 def from_dict(values: Mapping[str, Any], default: Any = None) -> TrainConfig:
-    """A config from plain values; what is not named keeps its default.
+    """A config from plain values; what is not named keeps its default, that of the editor's `kind` if given.
 
     Errors: `UnknownNameError` for a key that does not exist, `DataError` for a section that is no mapping.
     """
-    return _fill(default or TrainConfig(), values, "")
+    config, editor = default or TrainConfig(), values.get("editor")
+    if isinstance(editor, Mapping) and "kind" in editor:
+        settings = find_trained(str(editor["kind"])).settings
+        config = config if type(config.editor) is settings else replace(config, editor=settings())
+        values = {**values, "editor": {name: x for name, x in editor.items() if name != "kind"}}
+    return _fill(config, values, "")
 
 
 def _fill(default: Any, values: Mapping[str, Any], path: str) -> Any:

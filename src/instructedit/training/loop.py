@@ -15,6 +15,7 @@ from torch import nn
 from instructedit.backbone import Backbone, PrefixCache
 from instructedit.editors.editor_file import save_editor
 from instructedit.editors.instructed import InstructedEditor
+from instructedit.editors.registry import find_trained
 from instructedit.errors import DataError
 from instructedit.progress import track
 from instructedit.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -62,7 +63,8 @@ def train(
     Errors: `DataError` when `out` holds another run, `OutputError` when it cannot be written.
     """
     accelerator = start_processes(config, backbone, out, trackers)
-    editor = InstructedEditor(config.editor, backbone.sites, backbone.width, config.seed).to(backbone.device)
+    kind = find_trained(config.editor.kind)
+    editor = kind(config.editor, backbone.sites, backbone.width, config.seed).to(backbone.device)
     optimizer = torch.optim.Adam(parameter_groups(editor, config))
     progress = Progress(run=run_digest(config, backbone, course))
     if (out / CHECKPOINT).exists():
