@@ -8,7 +8,7 @@ from cyclopts import Group, Parameter
 
 from instructedit.cli.data_files import read_cases
 from instructedit.cli.keeping import check_folder
-from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch
+from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
 from instructedit.cli.report import Report
 from instructedit.types import Control, EditCase
 
@@ -33,7 +33,10 @@ class Asking:
     """Leave records out that cannot be read, and list them."""
 
     editor: str = "default"
-    """Name or file of a trained editor."""
+    """Name or file of a trained editor, or name of a method (see `instructedit ls methods`)."""
+
+    setting: Texts = ()
+    """One setting of a method as name=value, such as steps=20; repeatable."""
 
     out: Path | None = None
     """Folder for rows.parquet (one row a probe) and summary.json."""
@@ -99,10 +102,10 @@ def _measure(
 ) -> tuple[list[dict[str, Any]], dict[str, Any], list["Table | str"]]:
     """All rows, the summary (with the part ``leverage`` where it was asked for), and the tables to show."""
     from instructedit.backbone import PrefixCache
-    from instructedit.cli.loading import load_pair
+    from instructedit.cli.loading import load_by_name
     from instructedit.evaluation import evaluate, format_leverage, format_summary, measure_leverage
 
-    backbone, editor = load_pair(model, asking.editor)
+    backbone, editor = load_by_name(model, asking.editor, asking.setting)
     cache = PrefixCache(asking.cache, backbone) if asking.cache else None
     result = evaluate(
         backbone,

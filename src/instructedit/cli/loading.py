@@ -1,13 +1,17 @@
 """From options to a loaded model and its editor."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from instructedit.cli.options import MODEL, ModelChoice
-from instructedit.errors import unknown_name
+from instructedit.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
     from instructedit.backbone import Backbone
+    from instructedit.editors import Editor
     from instructedit.editors.instructed import InstructedEditor
 
 EDITORS = ["default"]
@@ -39,21 +43,65 @@ def load_pair(choice: ModelChoice, editor: str) -> "tuple[Backbone, InstructedEd
     """
     from instructedit.editors import load_for_editor
 
+    return load_for_editor(find_editor(editor), **_options(choice))
+
+
+def load_by_name(choice: ModelChoice, name: str, settings: Sequence[str] = ()) -> "tuple[Backbone, Editor]":
+    """A trained editor or a method, whichever has the name, and a model with the sites that it edits.
+
+    `settings` are name=value, for a method. Errors: as `load_pair` and `load_for_method`; `DataError` for
+    settings that cannot be read, or are given to a trained editor.
+    """
+    from instructedit.editors.registry import METHODS, load_for_method
+
+    if name in METHODS:
+        return load_for_method(name, read_settings(settings), **_options(choice))
+    if settings:
+        raise DataError(f"{name} is a trained editor and takes no --setting. Expected a method: ls methods.")
+    find_editor(name, [*EDITORS, *METHODS])
+    return load_pair(choice, name)
+
+
+def read_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """The values of name=value, read as YAML.
+
+    Errors: `DataError` for a text without a name or a value that is no YAML.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        name, mark, value = text.partition("=")
+        try:
+            settings[name.strip().replace("-", "_")] = _read_value(value)
+        except yaml.YAMLError:
+            mark = ""
+        if not (mark and name.strip()):
+            raise DataError(f"cannot read --setting {text!r}. Expected name=value, such as steps=20.")
+    return settings
+
+
+def _read_value(text: str) -> Any:
+    value = yaml.safe_load(text)
+    try:
+        return float(value) if isinstance(value, str) else value  # to YAML, 1e-3 is a word
+    except ValueError:
+        return value
+
+
+def _options(choice: ModelChoice) -> dict[str, Any]:
+    """What `load_backbone` is told: the editor has its own in the place of what the options leave open."""
     chosen = {
         "model": choice.model if choice.model != MODEL.model else None,
         "sites": choice.sites,
         "start": choice.start if choice.start != MODEL.start else None,
     }
-    options = {name: value for name, value in chosen.items() if value is not None}
-    return load_for_editor(
-        find_editor(editor), blocks=choice.blocks, device=choice.device, dtype=choice.dtype, **options
-    )
+    options: dict[str, Any] = {"blocks": choice.blocks, "device": choice.device, "dtype": choice.dtype}
+    return options | {name: value for name, value in chosen.items() if value is not None}
 
 
-def find_editor(name: str) -> Path:
+def find_editor(name: str, known: Sequence[str] = EDITORS) -> Path:
     """The file of an editor that is named, or given as a path.
 
-    Errors: `UnknownNameError` with the nearest name.
+    Errors: `UnknownNameError` with the nearest of the `known` names.
     """
     from instructedit.editors import shipped_editor
 
@@ -61,5 +109,5 @@ def find_editor(name: str) -> Path:
         return shipped_editor()
     path = Path(name).expanduser()
     if not path.exists() and path.name == name and not path.suffix:
-        raise unknown_name("editor", name, EDITORS)
+        raise unknown_name("editor", name, list(known))
     return path / "editor.safetensors" if path.is_dir() else path

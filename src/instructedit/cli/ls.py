@@ -1,12 +1,12 @@
 """`instructedit ls`: the names that the other commands take."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from instructedit.cli.options import COMMON, Common
 from instructedit.cli.report import Report, make_table
 
-What = Literal["models", "editors", "tasks", "configs", "instructions"]
+What = Literal["models", "editors", "methods", "tasks", "configs", "instructions"]
 Listing = tuple[tuple[str, ...], list[tuple[object, ...]]]
 
 
@@ -16,7 +16,8 @@ def list_names(what: What, /, *, common: Common = COMMON) -> Report:
     Parameters
     ----------
     what
-        models, editors, tasks, configs (of a training) or instructions (how many wordings each task has).
+        models, editors (trained ones), methods (of editing), tasks, configs (of a training) or instructions
+        (how many wordings each task has).
     """
     columns, rows = LISTINGS[what]()
     data = [dict(zip(columns, row, strict=True)) for row in rows]
@@ -44,6 +45,26 @@ def _editors() -> Listing:
         model, tasks = header.get("model", {}).get("name"), ", ".join(header.get("tasks", ()))
         rows.append((name, path.is_file(), model, tasks, str(path)))
     return ("editor", "here", "model", "tasks", "file"), rows
+
+
+def _methods() -> Listing:
+    from instructedit.editors.registry import METHODS, find_method
+
+    rows: list[tuple[object, ...]] = []
+    for name in METHODS:
+        kind = find_method(name)
+        rows.append((name, kind.paper, kind.result, _place(kind)))
+    return ("method", "paper", "result", "where"), rows
+
+
+def _place(kind: Any) -> str:
+    """Where a method edits, in words."""
+    if kind.result == "context":
+        return "in front of the question"
+    if kind.depth is None:
+        return "MLP of the last blocks"
+    layers = getattr(kind, "layers", 1)
+    return f"{layers} block{'s' * (layers > 1)} at {kind.depth:.0%} of the depth"
 
 
 def _tasks() -> Listing:
@@ -81,6 +102,7 @@ LISTINGS: dict[What, Callable[[], Listing]] = {
     "models": _models,
     "configs": _configs,
     "editors": _editors,
+    "methods": _methods,
     "tasks": _tasks,
     "instructions": _instructions,
 }

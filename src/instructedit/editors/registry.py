@@ -77,10 +77,12 @@ def make_method(name: str, settings: Mapping[str, Any] | None = None) -> "Editor
     Errors: `UnknownNameError` for a method or a setting that does not exist, `DataError` for a wrong value.
     """
     kind, given = find_method(name), dict(settings or {})
-    known = [field.name for field in fields(kind)]
-    for setting in given:
+    known = {field.name: field.default for field in fields(kind)}
+    for setting, value in given.items():
         if setting not in known:
-            raise unknown_name(f"setting of {name}", setting, known)
+            raise unknown_name(f"setting of {name}", setting, list(known))
+        if isinstance(known[setting], int | float) and not isinstance(value, int | float):
+            raise DataError(f"{setting} of {name} is {value!r}. Expected a number, such as {known[setting]}.")
     try:
         return kind(**given)
     except (TypeError, ValueError) as error:
