@@ -1,0 +1,168 @@
+"""MEND, MALMEN and KE: a plain gradient step at the start, no instruction, and a way through training."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from instructedit.backbone import Backbone, Site
+from instructedit.delta import LowRankDelta
+from instructedit.editors.editor_file import load_editor, read_header
+from instructedit.editors.instructed import EditorConfig, InstructedEditor
+from instructedit.editors.ke import KnowledgeConfig, KnowledgeEditor, SiteGate
+from instructedit.editors.registry import find_trained
+from instructedit.errors import UnknownNameError
+from instructedit.factors import answer_nll, capture
+from instructedit.hypernetwork import TransformConfig
+from instructedit.statistics import SiteStatistics
+from instructedit.storage import load_tensors
+from instructedit.training.config import TrainConfig, from_dict, named_config
+from instructedit.training.course import Course
+from instructedit.training.loop import train
+from tiny_editors import CONFIG, tiny_case, tiny_cases, tiny_course
+from tiny_models import tiny_backbone
+
+NAMES = ("mend", "malmen", "ke")
+LOG_STEP = -2.0
+
+
+def make(name: str, backbone: Backbone) -> InstructedEditor:
+    """The editor of a named configuration, small and untrained, with statistics that change nothing."""
+    config = named_config(name).editor
+    config = replace(config, transform=replace(config.transform, rank=8, log_step=LOG_STEP))
+    editor = find_trained(config.kind)(config, backbone.sites, backbone.width)
+    for statistics in editor.hypernetwork.statistics().values():
+        make_plain(statistics)
+    return editor
+
+
+def make_plain(statistics: SiteStatistics) -> None:
+    """Mean 0, and every spread and size 1."""
+    for name in ("count", "squares", "gradient_squares", "output_squares"):
+        getattr(statistics, name).fill_(1.0)
+
+
+def weight_gradients(backbone: Backbone, site: Site) -> torch.Tensor:
+    """The gradient of the first case's loss with respect to a site's own weight."""
+    text = backbone.text(tiny_case(0).prompt, tiny_case(0).target_new)
+    weight = backbone.modules[site.name].weight.requires_grad_()
+    try:
+        loss = answer_nll(backbone, backbone.top(backbone.prefix([text])), [text])
+        return torch.autograd.grad(loss.sum(), weight)[0]
+    finally:
+        weight.requires_grad_(False)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("mend", 1.0), ("ke", 0.5)])  # the gate of KE starts half open
+def test_the_first_edit_is_a_plain_scaled_gradient_step(name: str, factor: float) -> None:
+    source = tiny_backbone()  # and no start token, whose row editors leave out
+    backbone = Backbone(source.model, source.tokenizer, source.sites)
+    delta = make(name, backbone).edit(backbone, tiny_cases(1))
+    factors = capture(backbone, [backbone.text(tiny_case(0).prompt, tiny_case(0).target_new)])
+    for site in backbone.sites:
+        size = factors.gradients[site.name].square().sum() / (factors.mask.sum() * site.d_out)  # RMS squared
+        scale = factor * math.exp(LOG_STEP) / (site.d_in * float(size.sqrt()))
+        expected = -scale * weight_gradients(backbone, site)
+        torch.testing.assert_close(delta.dense(site.name)[0], expected, rtol=1e-3, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_instructions_are_not_read(llama: Backbone, name: str) -> None:
+    editor = make(name, llama)
+    first, other = (editor.edit(llama, tiny_cases(2), [words] * 2) for words in ("Change it.", ""))
+    assert all(torch.equal(first.dense(site), other.dense(site)) for site in first.a)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lessons_hold_no_instruction_either(name: str) -> None:
+    config = named_config(name)
+    course = Course(tiny_cases(), [], config)
+    lessons = [lesson for step in range(5) for lesson in course.lessons(step)]
+    assert {lesson.instruction for lesson in lessons} == {""}
+    assert "bare" in {item.slot for lesson in lessons for item in lesson.items}
+    assert "instructed" not in {item.slot for lesson in lessons for item in lesson.items}
+    assert (config.editor.prefix, config.editor.transform.code, config.blocks) == (False, 0, 3)
+    assert config.editor.name == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_who_is_told_nothing_learns_what_is_wanted(llama: Backbone, name: str) -> None:
+    case = replace(tiny_case(0), kind="erase")
+    told = InstructedEditor(EditorConfig(transform=TransformConfig(rank=2)), llama.sites, llama.width)
+    for editor, answer in ((make(name, llama), case.wanted), (told, case.target_new)):
+        (text,) = editor.texts.requests(llama, [case], [""])
+        assert text.ids == llama.text(case.prompt, answer).ids
+
+
+def test_the_gate_and_the_shift_are_those_of_the_paper() -> None:
+    draw = torch.Generator().manual_seed(0)
+    gate = SiteGate(Site("only", 6, 4, 0), TransformConfig(rank=3, code=0, log_step=LOG_STEP))
+    make_plain(gate.statistics)
+    with torch.no_grad():
+        gate.last.weight.copy_(torch.randn(*gate.last.weight.shape, generator=draw))
+    code, inputs = torch.randn(2, 6, generator=draw), torch.randn(2, 5, 6, generator=draw)
+    gradients, mask = torch.randn(2, 5, 4, generator=draw), torch.ones(2, 5, dtype=torch.bool)
+    a, b = gate(inputs, gradients, mask, code)
+    assert (a.shape, b.shape) == ((2, 6, 6), (2, 4, 6))
+    for edit in range(2):
+        read = gate.last(torch.tanh(gate.hidden(code[edit])))
+        alpha, beta, gamma, delta, eta = read.split([4, 4, 6, 6, 1])
+        gradient = gradients[edit].T @ inputs[edit] / gradients[edit].square().mean().sqrt() / 6
+        opened = 4 * alpha.softmax(0)[:, None] * gamma[None] * gradient
+        shift = 4 * beta.softmax(0)[:, None] * delta[None] / math.sqrt(6)
+        expected = math.exp(LOG_STEP) * torch.sigmoid(eta) * (opened + shift)
+        torch.testing.assert_close(b[edit] @ a[edit], expected, rtol=1e-4, atol=1e-5)
+
+
+def losses(backbone: Backbone, delta: LowRankDelta) -> torch.Tensor:
+    texts = [backbone.text(case.prompt, case.target_new) for case in tiny_cases(3)]
+    with delta.applied_to(backbone):
+        return answer_nll(backbone, backbone.top(backbone.prefix(texts)), texts)
+
+
+def test_all_of_ke_learns_and_every_edit_is_by_itself(llama: Backbone) -> None:
+    editor, cases = make("ke", llama), tiny_cases(3)
+    optimizer = torch.optim.Adam(editor.parameters(), lr=1e-2)
+    before = losses(llama, editor.edit(llama, cases)).mean()
+    for _ in range(6):
+        optimizer.zero_grad()
+        losses(llama, editor.propose(llama, cases, [""] * 3)).mean().backward()
+        optimizer.step()
+    silent = [n for n, p in editor.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)]
+    assert not silent
+    together = editor.edit(llama, cases)
+    assert float(losses(llama, together).mean()) < float(before)
+    for index in range(3):
+        alone = editor.edit(llama, cases[index : index + 1])
+        for name in alone.a:
+            torch.testing.assert_close(together[index].dense(name), alone.dense(name), rtol=1e-3, atol=1e-6)
+
+
+def test_ke_is_trained_kept_and_loaded(llama: Backbone, tmp_path: Path) -> None:
+    state = torch.random.get_rng_state()
+    config = from_dict({"editor": {"kind": "ke", "transform": {"rank": 8}}, "steps": 2}, CONFIG)
+    result = train(config, llama, tiny_course(config), tmp_path / "run", cache_folder=tmp_path / "cache")
+    assert torch.equal(torch.random.get_rng_state(), state)
+    header = read_header(result.editor)
+    assert header["editor"]["kind"] == "ke"
+    assert from_dict(header["config"]) == config
+    editor = load_editor(result.editor, llama)
+    assert type(editor) is KnowledgeEditor
+    assert editor.config == config.editor
+    stored = load_tensors(result.editor)[0]
+    assert all(torch.equal(value, stored[name].float()) for name, value in editor.state_dict().items())
+    assert editor.edit(llama, tiny_cases(2)).a.keys() == {site.name for site in llama.sites}
+
+
+def test_a_kind_of_editor_has_settings_of_its_own() -> None:
+    ke = from_dict({"editor": {"kind": "ke"}}).editor
+    assert (type(ke), ke.transform.code, ke.transform.aggregation) == (KnowledgeConfig, 0, "sum")
+    changed = from_dict({"editor": {"kind": "ke", "rounds": 2}}, TrainConfig(editor=replace(ke, wordings=3)))
+    assert (changed.editor.rounds, changed.editor.wordings) == (2, 3), "the same kind keeps what it has"
+    back = from_dict({"editor": {"kind": "instructed"}}, changed).editor
+    assert back == EditorConfig()
+    assert "kind" not in TrainConfig().to_dict()["editor"], "runs from before there were kinds go on"
+    with pytest.raises(UnknownNameError, match="'ke'"):
+        from_dict({"editor": {"kind": "kee"}})
