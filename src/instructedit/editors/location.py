@@ -1,0 +1,128 @@
+"""Where an edit acts: the subject's last token in its prompts, and the MLP's output projection there."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from instructedit.backbone import Backbone, Site, Text
+from instructedit.data.subjects import subject_of
+from instructedit.errors import ModelError
+from instructedit.factors import watch_sites
+from instructedit.types import EditCase
+
+CONTEXTS = (
+    "",
+    "I have just read a book.",
+    "It rained for most of the day.",
+    "We met again a week later.",
+    "Thank you for the letter.",
+    "This is a short note.",
+)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Each case's prompt behind each context, with the wanted answer, then each case's essence prompt.
+
+    `places` is the position of the subject's last token in every text, `owner` the case of it, `hidden` what
+    enters the first edited block; `count` is the number of cases.
+    """
+
+    texts: list[Text]
+    places: Int[Tensor, " rows"]
+    owner: Int[Tensor, " rows"]
+    hidden: Float[Tensor, "rows t d"]
+    count: int
+
+    @property
+    def requests(self) -> int:
+        return len(self.texts) - self.count
+
+    def keys(self, inputs: Float[Tensor, "_ t d_in"]) -> Float[Tensor, "b 1 d_in"]:
+        """A site's input at the subject's last token, the mean over contexts (ROME, eq. 3)."""
+        rows = torch.arange(self.requests, device=inputs.device)
+        taken = inputs[rows, self.places[: self.requests]].float()
+        return taken.view(self.count, -1, taken.shape[-1]).mean(1, keepdim=True)
+
+    def bare(self, rows: Float[Tensor, "_ d"]) -> Float[Tensor, "b d"]:
+        """Those rows that belong to the bare prompts: the first context is none."""
+        return rows[: self.requests].view(self.count, -1, rows.shape[-1])[:, 0].float()
+
+
+def locate(backbone: Backbone, cases: Sequence[EditCase], contexts: int) -> Located:
+    """The texts of some cases; a sentiment has no answer, and its carrier stands for one."""
+    subjects = [subject_of(case) for case in cases]
+    words = CONTEXTS[:contexts]
+    owner = [i for i in range(len(cases)) for _ in words] + list(range(len(cases)))
+    prompts = [f"{context} {case.prompt}".lstrip() for case in cases for context in words]
+    texts = [
+        backbone.text(prompt, cases[i].wanted or cases[i].carrier)
+        for prompt, i in zip(prompts, owner, strict=False)
+    ]
+    essence = [f"{name} is a" if name else case.prompt for name, case in zip(subjects, cases, strict=True)]
+    texts += [backbone.text(prompt) for prompt in essence]
+    places = [
+        last_of(backbone, prompt, subjects[i], text.ids)
+        for prompt, i, text in zip([*prompts, *essence], owner, texts, strict=True)
+    ]
+    device = backbone.device
+    return Located(
+        texts,
+        torch.tensor(places, device=device),
+        torch.tensor(owner, device=device),
+        backbone.prefix(texts),
+        len(cases),
+    )
+
+
+def last_of(backbone: Backbone, prompt: str, subject: str, ids: Sequence[int]) -> int:
+    """The position of the subject's last token among `ids`, or of the prompt's where it names no subject."""
+    end = prompt.rfind(subject) + len(subject) if subject and subject in prompt else len(prompt)
+    head = backbone.text(prompt[:end]).ids
+    same = next((i for i, pair in enumerate(zip(head, ids, strict=False)) if pair[0] != pair[1]), len(head))
+    return same - 1 if same == len(head) else same  # else the subject's end merged with what follows
+
+
+def output_projections(backbone: Backbone) -> list[Site]:
+    """The MLP's output projection of every block that has sites: its last site that is as wide as the model.
+
+    Errors: `ModelError` when there is none.
+    """
+    wide = {site.block: site for site in backbone.sites if site.d_out == backbone.width}
+    if not wide:
+        names = ", ".join(site.name for site in backbone.sites)
+        raise ModelError(f"none of the sites {names} is an MLP's output projection. Choose the whole MLP.")
+    return [wide[block] for block in sorted(wide)]
+
+
+@contextmanager
+def moved(
+    module: nn.Module, shift: Float[Tensor, "rows d"], places: Int[Tensor, " rows"]
+) -> Iterator[list[Tensor]]:
+    """Add a vector to a module's output at one position of every row; gives a list of what was there."""
+    seen: list[Tensor] = []
+    rows = torch.arange(len(places), device=places.device)
+
+    def add(_module: nn.Module, _args: tuple, output: Tensor | tuple) -> Tensor | tuple:
+        hidden: Tensor = output[0] if isinstance(output, tuple) else output
+        seen.append(hidden[rows, places].detach())
+        new = hidden.index_put((rows, places), shift.to(hidden.dtype), accumulate=True)
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    hook = module.register_forward_hook(add)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+@torch.no_grad()
+def read_keys(backbone: Backbone, located: Located, site: Site) -> Float[Tensor, "b 1 d_in"]:
+    """The key of each case at a site of the model as it is now."""
+    with watch_sites(backbone) as (inputs, _):
+        backbone.top(located.hidden[: located.requests])
+    return located.keys(inputs[site.name])
