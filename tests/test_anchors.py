@@ -12,7 +12,7 @@ from instructedit.data.subjects import guess_subject, subject_of
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
 from instructedit.editors.requests import AFTER, ANSWER, OTHER, OWN
 from instructedit.factors import Anchors, AnchorText, read_anchors
-from instructedit.hypernetwork import ShapeTransform
+from instructedit.hypernetwork import ShapeTransform, SiteRows
 from instructedit.types import EditCase
 from test_hypernetwork import D_IN, D_OUT, random, transform
 from tiny_editors import TRANSFORM, tiny_case, tiny_cases, tiny_editor
@@ -77,9 +77,9 @@ def test_heavy_anchors_are_mapped_to_nothing() -> None:
     fixed = random(5, 1, 2, D_IN)
     sizes = []
     for weight in (math.exp(-9.0), 1.0, math.exp(9.0)):
-        rows = torch.cat([keys, fixed * weight], 1)
         with torch.no_grad():
-            a, b = shape.aggregate(0, rows, torch.cat([values, torch.zeros_like(values)], 1))
+            a, b = shape.aggregate(0, SiteRows(keys, values, fixed * weight))
+        assert a.shape[1] == b.shape[2] == 2  # the rank is that of the edit's own rows
         raw = fixed * shape.statistics[0].spread
         sizes.append(float((raw @ (b @ a).mT).norm()))
     assert sizes[0] > sizes[1] > 100 * sizes[2]
@@ -133,7 +133,8 @@ def test_anchors_change_the_delta_and_their_weights_learn(llama: Backbone) -> No
     delta = editor.propose(llama, cases, ["Change it.", ""])
     site = next(iter(delta.a))
     plain = tiny_editor(llama).propose(llama, cases, ["Change it.", ""])
-    assert delta.a[site].shape[1] > plain.a[site].shape[1] + 3
+    assert delta.a[site].shape == plain.a[site].shape  # anchors add no rank
+    assert not torch.allclose(delta.dense(site), plain.dense(site), rtol=0.01)
     sum(x.square().sum() for x in delta.b.values()).backward()
     for shape in editor.hypernetwork.shapes:
         assert shape.log_anchor.grad.abs().max(0).values.min() > 0  # every kind

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from instructedit.backbone import Backbone, Site
 from instructedit.delta import LowRankDelta
 from instructedit.factors import answer_nll, capture
-from instructedit.hypernetwork import Hypernetwork, ShapeTransform, TransformConfig
+from instructedit.hypernetwork import Hypernetwork, ShapeTransform, SiteRows, TransformConfig
 from tiny_editors import TRANSFORM, tiny_cases, tiny_editor
 
 D_IN, D_OUT = 6, 4
@@ -48,7 +48,7 @@ def test_the_dual_is_the_primal_solution(seed: int, rows: int, log_ridge: float,
     shape = transform(seed, log_ridge, log_damping)
     stats = shape.statistics[0]
     keys, values = random(seed + 3, 2, rows, D_IN), random(seed + 4, 2, rows, D_OUT)
-    found = dense(shape.aggregate(0, keys, values))
+    found = dense(shape.aggregate(0, SiteRows(keys, values)))
     sigma = (stats.directions * stats.moments) @ stats.directions.T
     c = torch.eye(D_IN, dtype=torch.float64) + math.exp(log_damping) * sigma
     k = keys / math.sqrt(D_IN)
@@ -61,8 +61,8 @@ def test_the_dual_is_the_primal_solution(seed: int, rows: int, log_ridge: float,
 @settings(max_examples=10, deadline=None)
 def test_the_sum_is_the_limit_of_a_strong_ridge(seed: int) -> None:
     keys, values = random(seed + 3, 2, 5, D_IN), random(seed + 4, 2, 5, D_OUT)
-    strong = dense(transform(seed, 20.0, 0.0).aggregate(0, keys, values)) * math.exp(20.0)
-    plain = dense(transform(seed, 20.0, 0.0, "sum").aggregate(0, keys, values))
+    strong = dense(transform(seed, 20.0, 0.0).aggregate(0, SiteRows(keys, values))) * math.exp(20.0)
+    plain = dense(transform(seed, 20.0, 0.0, "sum").aggregate(0, SiteRows(keys, values)))
     torch.testing.assert_close(strong, plain, rtol=1e-6, atol=1e-8)
 
 
@@ -72,7 +72,10 @@ def test_a_key_is_mapped_to_its_value_without_ridge() -> None:
     keys, values = random(3, 1, 4, D_IN), random(4, 1, 4, D_OUT)
     raw = keys * stats.spread  # the update reads raw inputs, less their mean
     torch.testing.assert_close(
-        raw @ dense(shape.aggregate(0, keys, values)).mT, values * stats.output_size, rtol=1e-5, atol=1e-6
+        raw @ dense(shape.aggregate(0, SiteRows(keys, values))).mT,
+        values * stats.output_size,
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 

@@ -53,3 +53,13 @@ def test_a_second_round_reads_every_wording_under_its_own_edit(llama: Backbone) 
         for site in alone.a:
             scale = float(alone.dense(site).detach().norm())
             assert float((together[edit].dense(site) - alone.dense(site)).detach().norm()) < 2e-2 * scale
+
+
+def test_the_request_behind_its_instruction_is_one_more_wording(llama: Backbone) -> None:
+    editor, cases, words = tiny_editor(llama), tiny_cases(2), ["Change it.", ""]
+    plain = editor.capture(llama, cases, words)
+    more = editor.capture(llama, cases, words, behind=True)
+    (text,) = editor.texts.wordings(llama, cases[0], words[0])
+    assert len(text.ids) > len(llama.text(cases[0].prompt, cases[0].target_new).ids)
+    assert int(more.mask[0].sum()) == int(plain.mask[0].sum()) + len(text.ids) - 1 - text.first
+    assert int(more.mask[1].sum()) == int(plain.mask[1].sum())  # without an instruction there is nothing

@@ -33,6 +33,19 @@ class TransformConfig:
     log_step: float = -1.0  # first step, as the log of the share of a site's output size
 
 
+@dataclass(frozen=True)
+class SiteRows:
+    """What the updates of one site are solved from: `fixed` keys are mapped to nothing, weighted.
+
+    Shapes: keys ``[b n d_in]``, values ``[b n d_out]``, fixed ``[b m d_in]``, in units of the site's
+    statistics; rows of zeros stand where an edit has fewer.
+    """
+
+    keys: Float[Tensor, "b n d_in"]
+    values: Float[Tensor, "b n d_out"]
+    fixed: Float[Tensor, "b m d_in"] | None = None
+
+
 class ConditionedBlock(nn.Module):
     """One residual block, shared by sites of one shape: h + U gelu((1 + s + F z) * V h/sqrt(d) + t + G z).
 
@@ -109,22 +122,30 @@ class ShapeTransform(nn.Module):
     def forward(
         self, factors: Factors, z: Float[Tensor, "b z"], anchors: Anchors | None = None
     ) -> dict[str, tuple[Float[Tensor, "b r d_in"], Float[Tensor, "b d_out r"]]]:
-        """The LoRA pair of every site; rows outside the factors' mask give zeros.
+        """The LoRA pair of every site; rows outside the factors' mask give zeros."""
+        rows = self.rows(factors, z, anchors)
+        return {site.name: self.aggregate(index, rows[index]) for index, site in enumerate(self.sites)}
 
-        Anchors are further rows of the ridge solution whose value is zero, weighted by what is
-        learned about each site and read from the instruction; the plain sum has no use for them.
+    def rows(
+        self, factors: Factors, z: Float[Tensor, "b z"], anchors: Anchors | None = None
+    ) -> list[SiteRows]:
+        """What each site's update is solved from.
+
+        Anchors are the fixed rows, weighted by what is learned about each site and read from the instruction.
         """
         keys, values = self.transform(factors, z)
         mask = factors.mask[..., None]
         steps = torch.exp(
             self.log_step + z @ self.step_code if z.shape[-1] else self.log_step.expand(len(mask), -1)
         )
-        pairs = {}
-        for index, site in enumerate(self.sites):
-            key, value = keys[index] * mask, -values[index] * mask * steps[:, index, None, None]
-            fixed = self.weigh(index, anchors, z) if anchors is not None else None
-            pairs[site.name] = self.aggregate(index, key, value, fixed)
-        return pairs
+        return [
+            SiteRows(
+                keys[index] * mask,
+                -values[index] * mask * steps[:, index, None, None],
+                self.weigh(index, anchors, z) if anchors is not None else None,
+            )
+            for index in range(len(self.sites))
+        ]
 
     def weigh(self, index: int, anchors: Anchors, z: Float[Tensor, "b z"]) -> Float[Tensor, "b m d_in"]:
         """Anchors in units of the site's spread, times their weight under each instruction's code."""
@@ -154,23 +175,19 @@ class ShapeTransform(nn.Module):
         return whole.split([self.d_in, self.d_out], -1)  # type: ignore[return-value]
 
     def aggregate(
-        self,
-        index: int,
-        keys: Float[Tensor, "b n d_in"],
-        values: Float[Tensor, "b n d_out"],
-        fixed: Float[Tensor, "b m d_in"] | None = None,
+        self, index: int, given: SiteRows
     ) -> tuple[Float[Tensor, "b n d_in"], Float[Tensor, "b d_out n"]]:
         """From rows to the update that maps key j to value j: the plain sum, or the ridge solution.
 
         In its dual form, with C = I + beta*Sigma on keys in units of their spread:
-        dW.T = C^-1 K.T (K C^-1 K.T + e^lambda I)^-1 D. `sum` leaves the solve out, and `fixed` with it.
-        The keys in `fixed` are further rows of K whose values are zero. So only the solve's first n rows
-        are used, and the rank stays n, however many are fixed.
+        dW.T = C^-1 K.T (K C^-1 K.T + e^lambda I)^-1 D. `sum` leaves the solve out, and fixed rows with it.
+        Those are further rows of K whose values are zero. So only the solve's first n rows are used, and
+        the rank stays n, however many are fixed.
         Source: MALMEN (arXiv 2311.04661), eq. 5, with C in the place of the identity.
         """
         stats: SiteStatistics = self.statistics[index]  # type: ignore[assignment]
-        ridge = self.config.aggregation == "ridge"
-        rows = torch.cat([keys, fixed], 1) if ridge and fixed is not None else keys
+        ridge, keys = self.config.aggregation == "ridge", given.keys
+        rows = torch.cat([keys, given.fixed], 1) if ridge and given.fixed is not None else keys
         rows = rows / math.sqrt(self.d_in)
         damped = stats.damp(rows, self.log_damping[index])
         if ridge:
@@ -178,7 +195,33 @@ class ShapeTransform(nn.Module):
             system = damped @ rows.mT + self.log_ridge[index].exp() * eye  # symmetric: C is
             wanted = eye[:, : keys.shape[1]].expand(len(keys), -1, -1)
             damped = torch.linalg.solve(system, wanted).mT @ damped
-        return damped / (stats.spread * math.sqrt(self.d_in)), values.mT * stats.output_size
+        return damped / (stats.spread * math.sqrt(self.d_in)), given.values.mT * stats.output_size
+
+    @torch.no_grad()
+    def normal_equation(
+        self, index: int, given: SiteRows
+    ) -> tuple[Float[Tensor, "d_in d_in"], Float[Tensor, "d_in d_out"]]:
+        """K.T K over every row of every edit, and K.T D: what `aggregate` solves, in its primal form."""
+        keys = (given.keys.flatten(0, 1) / math.sqrt(self.d_in)).double()
+        moment = keys.mT @ given.values.flatten(0, 1).double()
+        fixed = None if given.fixed is None else given.fixed.flatten(0, 1).double() / math.sqrt(self.d_in)
+        return keys.mT @ keys + (0 if fixed is None else fixed.mT @ fixed), moment
+
+    @torch.no_grad()
+    def metric(self, index: int) -> Float[Tensor, "d_in d_in"]:
+        """e^lambda C, what the primal form adds to K.T K."""
+        stats: SiteStatistics = self.statistics[index]  # type: ignore[assignment]
+        weight = self.log_damping[index].double().exp() * stats.moments.double()
+        directions = stats.directions.double()
+        eye = torch.eye(self.d_in, dtype=torch.float64, device=directions.device)
+        return self.log_ridge[index].double().exp() * (eye + (directions * weight) @ directions.mT)
+
+    @torch.no_grad()
+    def to_weight(self, index: int, solution: Float[Tensor, "d_in d_out"]) -> Float[Tensor, "d_out d_in"]:
+        """A solution of the primal form in the units of the layer."""
+        stats: SiteStatistics = self.statistics[index]  # type: ignore[assignment]
+        scaled = solution.mT * stats.output_size / (stats.spread * math.sqrt(self.d_in))
+        return scaled.float()
 
 
 class Hypernetwork(nn.Module):
@@ -214,6 +257,28 @@ class Hypernetwork(nn.Module):
     def condition(self, state: Float[Tensor, "b d"], absent: Bool[Tensor, " b"]) -> Float[Tensor, "b z"]:
         """What a transform is told beside the factors: the instruction's code; nothing without a reader."""
         return self.reader(state, absent) if self.reader else state.new_zeros(len(state), 0)
+
+    @property
+    def solves(self) -> bool:
+        """Whether many edits can be solved together, not only summed."""
+        return self.config.aggregation == "ridge"
+
+    def places(self) -> Iterator[tuple[str, ShapeTransform, int]]:
+        """Each site's name, the transform that it belongs to, and its place there."""
+        shapes: Iterable[Any] = self.shapes
+        yield from ((site.name, shape, index) for shape in shapes for index, site in enumerate(shape.sites))
+
+    def site_rows(
+        self,
+        factors: Factors,
+        state: Float[Tensor, "b d"],
+        absent: Bool[Tensor, " b"],
+        anchors: Anchors | None = None,
+    ) -> Iterator[tuple[str, ShapeTransform, int, SiteRows]]:
+        """As `places`, and what the site's updates are solved from."""
+        z = self.condition(state, absent)
+        rows = [row for shape in self.shapes for row in shape.rows(factors, z, anchors)]  # type: ignore[attr-defined]
+        yield from ((*place, row) for place, row in zip(self.places(), rows, strict=True))
 
     def statistics(self) -> dict[str, SiteStatistics]:
         """Each site's statistics, by its name."""

@@ -33,8 +33,12 @@ class Making:
     editor: str = "default"
     """Name or file of a trained editor."""
 
-    mode: Literal["batch", "single"] = "batch"
-    """Many edits: batch sums them into one adapter; single keeps each by itself, in a folder of its own."""
+    mode: Literal["batch", "sequential", "single"] = "batch"
+    """Many edits: batch solves all at once, sequential in batches that each build on those before; both give
+    one adapter. single makes each for the unedited model, in a folder of its own."""
+
+    size: int = 10
+    """Edits in each batch of --mode sequential."""
 
     out: Path | None = None
     """Folder for the LoRA adapter and the record of the edits; left out, nothing is kept."""
@@ -77,12 +81,16 @@ def edit_model(
         return _plan(cases)
     from instructedit.cli.loading import load_pair
     from instructedit.cli.readings import edit_took, list_questions, take_readings
+    from instructedit.editors.many import edit_many
     from instructedit.instructions import instruction_for
 
     backbone, editor = load_pair(model, making.editor)
     words = [instruction_for(case, seed=sample.seed) for case in cases]
-    delta = editor.edit(backbone, cases, words)
-    delta = delta.merge() if making.mode == "batch" else delta
+    if making.mode == "single":
+        delta = editor.edit(backbone, cases, words)
+    else:
+        size = making.size if making.mode == "sequential" else None
+        delta = edit_many(editor, backbone, cases, words, size)
     questions = list_questions(cases, words, brief=len(cases) > FULL_READINGS)
     readings = take_readings(backbone, delta, cases, questions)
     bare = [reading for reading in readings if reading.asked.group == "prompt"]

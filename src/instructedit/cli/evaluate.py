@@ -65,6 +65,9 @@ class Asking:
     batch: int = 16
     """Edits asked together; changes the time and nothing else."""
 
+    together: int | None = None
+    """Have all edits in force at once, made in batches of so many; left out, each is made alone."""
+
     cache: Path | None = None
     """Folder that keeps prefix states (in half precision), for many evaluations of the same records."""
 
@@ -117,6 +120,7 @@ def _measure(
         generate=asking.generate,
         fluency=asking.fluency,
         batch=asking.batch,
+        together=asking.together,
         seed=seed,
         cache=cache,
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from instructedit.backbone import Backbone, PrefixCache, Site
 from instructedit.delta import LowRankDelta
 from instructedit.editors.requests import EditorConfig, RequestTexts
-from instructedit.factors import Factors, answer_rows, capture, read_anchors
+from instructedit.factors import Anchors, Factors, answer_rows, capture, read_anchors
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.instructions import instruction_for
 from instructedit.types import EditCase
@@ -78,11 +78,22 @@ class InstructedEditor(nn.Module):
         The factors are those of the model as edited by `under`, where it is given; the rows of other
         wordings of the request join its own, with `behind` that with its instruction in front too.
         """
+        return self.hypernetwork(*self.observe(backbone, cases, instructions, cache, under, behind))
+
+    def observe(
+        self,
+        backbone: Backbone,
+        cases: Sequence[EditCase],
+        instructions: Sequence[str],
+        cache: PrefixCache | None = None,
+        under: LowRankDelta | None = None,
+        behind: bool = False,
+    ) -> tuple[Factors, Float[Tensor, "b d"], Bool[Tensor, " b"], Anchors | None]:
+        """What the hypernetwork is told of each edit; as `propose`."""
         with under.applied_to(backbone.model) if under is not None else nullcontext():
             factors = self.capture(backbone, cases, instructions, cache, behind)
         state, absent = self.read(backbone, instructions, cache)
-        anchors = read_anchors(backbone, self.texts.anchors(backbone, cases), cache)
-        return self.hypernetwork(factors, state, absent, anchors)
+        return factors, state, absent, read_anchors(backbone, self.texts.anchors(backbone, cases), cache)
 
     def capture(
         self,

@@ -1,4 +1,4 @@
-"""Evaluate an editor: one edit at a time, every probe before and after, batched over cases."""
+"""Evaluate an editor: every probe before and after, each edit alone or all of them in force together."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from instructedit.backbone import Backbone, PrefixCache
 from instructedit.editors.change import Change
+from instructedit.editors.many import edit_many
 from instructedit.errors import DataError, unknown_name
 from instructedit.evaluation.answers import Values, score_questions, write_answers, write_fluency
 from instructedit.evaluation.bootstrap import RESAMPLES
@@ -42,6 +43,7 @@ def evaluate(
     generate: bool = False,
     fluency: bool = False,
     batch: int = 16,
+    together: int | None = None,
     seed: int = 0,
     groups: Sequence[str] = GROUPS,
     max_probes: int = 10,
@@ -54,23 +56,26 @@ def evaluate(
     """Make one edit a case, ask its probes with and without it, and sum up.
 
     Every edit starts from the unedited model; `batch` cases are edited and asked together, which
-    changes nothing but the time. The edit is made with an instruction of the banks' `split` (or the case's
-    own); with `instructed`, reliability, paraphrases and portability are also asked with the same
-    instruction left in front, the paper's way. `generate` adds greedy generations, `fluency`
-    the n-gram entropy of 100 generated tokens: both cost several times the rest. `groups`,
-    `max_probes` and `max_replies` choose the questions (see `Choice`). With `cache`, prefix states
-    are kept on disk, rounded to half precision. `condition` is written into every row.
+    changes nothing but the time. With `together` all edits are in force at once instead, made in batches of
+    so many, each on top of those before (see `edit_many`), and the probes are asked after the last.
+    The edit is made with an instruction of the banks' `split` (or the case's own); with `instructed`,
+    reliability, paraphrases and portability are also asked with the same instruction left in front, the
+    paper's way. `generate` adds greedy generations, `fluency` the n-gram entropy of 100 generated tokens:
+    both cost several times the rest. `groups`, `max_probes` and `max_replies` choose the questions (see
+    `Choice`). With `cache`, prefix states are kept on disk, rounded to half precision. `condition` is
+    written into every row.
 
     Errors: `DataError` without cases; `UnknownNameError` for an unknown group.
     """
     _check(cases, groups)
     choice = Choice(tuple(groups), instructed, max_probes, max_replies, seed)
+    words = [instruction_for(case, split=split, control=control, seed=seed) for case in cases]
+    whole = None if together is None else edit_many(editor, backbone, cases, words, together)
     rows: list[Row] = []
     for start in track(range(0, len(cases), batch), "evaluating"):
-        chunk = cases[start : start + batch]
-        instructions = [instruction_for(case, split=split, control=control, seed=seed) for case in chunk]
-        asked = _Chunk(start, chunk, instructions, choice, condition)
-        delta = editor.edit(backbone, chunk, instructions)
+        chunk, told = cases[start : start + batch], words[start : start + batch]
+        asked = _Chunk(start, chunk, told, choice, condition)
+        delta = editor.edit(backbone, chunk, told) if whole is None else whole
         rows += asked.answer(backbone, delta, max_new_tokens if generate else 0, fluency, cache)
     return EvaluationResult(rows, summarise(rows, resamples=resamples, seed=seed))
 
@@ -87,7 +92,7 @@ def _check(cases: Sequence[EditCase], groups: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Cases that are edited and asked together; case i of the chunk is row i of their delta."""
+    """Cases that are asked together; case i of the chunk is row i of their delta, where it has rows."""
 
     start: int
     cases: Sequence[EditCase]

@@ -1,13 +1,18 @@
 """The banks of descriptions: data in `banks/*.yaml`, with wordings for training and unseen ones."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 
 from instructedit.data.layouts import load_layouts, named_layouts
+from instructedit.errors import DataError
 from instructedit.types import Kind, Scope, Sentiment
 
 Split = Literal["train", "unseen"]
@@ -28,12 +33,47 @@ class Bank:
     words: dict[Sentiment, Wordings]
 
 
+_in_use: ContextVar[tuple[Bank, ...]] = ContextVar("in_use", default=())
+
+
 @cache
 def load_banks() -> tuple[Bank, ...]:
     """All banks of operations, in the order of their files' names."""
     folder = files("instructedit.instructions").joinpath("banks")
     names = sorted(path.name for path in folder.iterdir() if path.name.endswith(".yaml"))
     return tuple(_parse_bank(_read_yaml(name)) for name in names if name != "scope.yaml")
+
+
+def read_bank(path: Path) -> Bank:
+    """A bank of one's own, written as those of the package are.
+
+    Errors: `DataError` when the file cannot be read or lacks something.
+    """
+    try:
+        bank = _parse_bank(yaml.safe_load(Path(path).read_text("utf-8")))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}. Expected a bank of instructions.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} is no bank of instructions: {' '.join(str(error).split())}. Expected YAML with kind, "
+            "tasks, scoped, train and unseen."
+        ) from error
+    if bank.kind not in get_args(Kind) or not all(bank.wordings.values()):
+        raise DataError(
+            f"{path}: found kind {bank.kind!r} with {len(bank.wordings['train'])} wordings to train with and "
+            f"{len(bank.wordings['unseen'])} unseen. Expected {', '.join(get_args(Kind))}, and some of both."
+        )
+    return bank
+
+
+@contextmanager
+def using_bank(bank: Bank) -> Iterator[None]:
+    """Draw the instructions of the bank's tasks and kind from it for as long as the block lasts."""
+    token = _in_use.set((bank, *_in_use.get()))
+    try:
+        yield
+    finally:
+        _in_use.reset(token)
 
 
 @cache
@@ -52,7 +92,8 @@ def load_words() -> tuple[str, ...]:
 def find_bank(task: str, kind: Kind) -> Bank:
     """The bank of a task where its kind is the edit's, else the first bank of that kind."""
     banks = [bank for bank in load_banks() if bank.kind == kind]
-    return next((bank for bank in banks if task in bank.tasks), banks[0])
+    own = [bank for bank in (*_in_use.get(), *banks) if bank.kind == kind and task in bank.tasks]
+    return [*own, *banks][0]
 
 
 def list_tasks() -> list[str]:

@@ -1,0 +1,106 @@
+"""Many edits in one model: solved together, and batch after batch with the ones before kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from instructedit.backbone import Backbone
+from instructedit.delta import LowRankDelta
+from instructedit.editors.descent import dense_delta
+from instructedit.editors.instructed import InstructedEditor
+from instructedit.errors import DataError
+from instructedit.instructions import instruction_for
+from instructedit.progress import track
+from instructedit.types import EditCase
+
+if TYPE_CHECKING:
+    from instructedit.editors import Editor
+
+CHUNK = 16  # edits whose rows are in memory at one time
+
+
+def edit_many(
+    editor: "Editor | Any",
+    backbone: Backbone,
+    cases: Sequence[EditCase],
+    instructions: Sequence[str] | None = None,
+    size: int | None = None,
+) -> LowRankDelta:
+    """One delta (b = 1) that holds all the edits, solved in batches of `size`, or all at once without it.
+
+    A single edit, and an editor that sums instead of solving, give the sum of the edits made alone.
+    Errors: `DataError` for a size below one, and for a method whose edits cannot be put together.
+    """
+    if size is not None and size < 1:
+        raise DataError(f"batches of {size} edits cannot be made. Expected a size of at least 1.")
+    network = getattr(editor, "hypernetwork", None)
+    if len(cases) == 1 or network is None or not network.solves:
+        change = editor.edit(backbone, cases, instructions)
+        if not isinstance(change, LowRankDelta):
+            raise DataError(
+                f"the edits of {editor.name} cannot be put together: they are no deltas. Edit one at a time."
+            )
+        return change.merge()
+    words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
+    sequence, step = EditSequence(editor, backbone), size or len(cases)
+    for start in track(range(0, len(cases), step), "Editing"):
+        sequence.add(cases[start : start + step], words[start : start + step])
+    return sequence.delta
+
+
+@dataclass
+class EditSequence:
+    """The edits that are in force together in one model.
+
+    Each site keeps P = e^lambda C + sum of K.T K over the rows of all edits so far (float64,
+    ``[d_in d_in]``) and the sum of the updates ``[d_out d_in]``: as much for a thousand edits as for one.
+    A batch is read under the updates before it and solved by dW.T = (P + K.T K)^-1 K.T D, so what
+    earlier edits are asked is mapped to no change.
+    Source: MALMEN (arXiv 2311.04661), eq. 5; AlphaEdit (arXiv 2410.02355), eq. 14, for the past keys.
+    """
+
+    editor: InstructedEditor
+    backbone: Backbone
+    systems: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
+    updates: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
+    count: int = 0
+
+    @property
+    def delta(self) -> LowRankDelta:
+        """All the edits as one delta, b = 1."""
+        return dense_delta({name: update[None] for name, update in self.updates.items()})
+
+    @torch.no_grad()
+    def add(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
+        """Edit once more; a case that has not taken is edited again on top, up to the editor's `rounds`."""
+        todo = list(range(len(cases)))
+        for _ in range(self.editor.config.rounds):
+            part = [cases[index] for index in todo]
+            self._solve(part, [instructions[index] for index in todo])
+            taken = self.editor.taken(self.backbone, part, self.delta)
+            todo = [index for index, done in zip(todo, taken, strict=True) if not done]
+            if not todo:
+                break
+        self.count += len(cases)
+
+    def _solve(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
+        moments: dict[str, Tensor] = {}
+        under = self.delta if self.updates else None
+        for start in range(0, len(cases), CHUNK):
+            part = slice(start, start + CHUNK)
+            told = self.editor.observe(
+                self.backbone, cases[part], instructions[part], under=under, behind=self.editor.config.behind
+            )
+            for name, shape, index, rows in self.editor.hypernetwork.site_rows(*told):
+                gram, moment = shape.normal_equation(index, rows)
+                known = self.systems.get(name)
+                self.systems[name] = gram + (shape.metric(index) if known is None else known)
+                moments[name] = moment + moments.get(name, 0)
+        for name, shape, index in self.editor.hypernetwork.places():
+            factor = torch.linalg.cholesky(self.systems[name])
+            update = shape.to_weight(index, torch.cholesky_solve(moments[name], factor))
+            self.updates[name] = self.updates.get(name, 0) + update

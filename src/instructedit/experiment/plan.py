@@ -1,0 +1,128 @@
+"""A plan, read from one YAML file, and every name in it checked before anything is run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from instructedit.editors.registry import METHODS
+from instructedit.errors import DataError, unknown_name
+from instructedit.experiment.specs import (
+    AXES,
+    UNEDITED,
+    Condition,
+    DataSpec,
+    EditorSpec,
+    Plan,
+    TableSpec,
+    Values,
+)
+
+Made = TypeVar("Made")
+_SECTIONS: dict[str, type] = {
+    "tables": TableSpec,
+    "data": DataSpec,
+    "training": DataSpec,
+    "editors": EditorSpec,
+    "conditions": Condition,
+}
+
+
+def read_plan(path: Path) -> Values:
+    """The plain values of a plan's file.
+
+    Errors: `DataError` when it cannot be read or is no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"cannot read the plan {path}: {reason}. Expected a YAML file.") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path} holds no plan; expected the sections tables, data and editors.")
+    return {"name": path.stem, **values}
+
+
+def parse_plan(values: Mapping[str, Any]) -> Plan:
+    """A plan from plain values, every name in it checked.
+
+    An editor that is not described is the method of that name; `base` is the unedited model. Errors:
+    `UnknownNameError` for a name that does not exist, `DataError` for a value of the wrong form.
+    """
+    given = dict(values)
+    for section, default in (("conditions", {"right": {}}), ("models", {"default": {}}), ("editors", {})):
+        given[section] = given.get(section) or default
+    for section, kind in _SECTIONS.items():
+        given[section] = {
+            str(name): _make(kind, value, f"{section}.{name}")
+            for name, value in _mapping(given.get(section) or {}, section).items()
+        }
+    named = {name for table in given["tables"].values() for name in table.editors}
+    for name in named & {UNEDITED, *METHODS} - given["editors"].keys():
+        given["editors"][name] = EditorSpec(method=name)
+    plan = _make(Plan, given, "the plan")
+    _check_names(plan)
+    return plan
+
+
+def _make(kind: type[Made], values: Any, place: str) -> Made:
+    """A dataclass from a mapping; a list becomes a tuple, and a single value where a tuple stands one too."""
+    given, known = _mapping(values or {}, place), {f.name: str(f.type) for f in fields(kind)}  # type: ignore
+    for name in given:
+        if name not in known:
+            raise unknown_name(f"entry of {place}", str(name), list(known))
+    tuples = {name for name, annotation in known.items() if annotation.startswith("tuple")}
+    made = {name: _as_tuple(value) if name in tuples else value for name, value in given.items()}
+    try:
+        return kind(**made)
+    except TypeError as error:
+        raise DataError(f"{place}: {error}. See docs/experiments.md for a plan's entries.") from error
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+    return (value,)
+
+
+def _mapping(values: Any, place: str) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise DataError(f"{place} is {values!r}. Expected a mapping of names to values.")
+    return values
+
+
+def _check_names(plan: Plan) -> None:
+    from instructedit.experiment.measures import MEASURES
+
+    known = {
+        "model": plan.models,
+        "data": plan.data,
+        "editor": {UNEDITED: None, **plan.editors, **METHODS},
+        "condition": plan.conditions,
+        "measure": MEASURES,
+    }
+    for title, table in plan.tables.items():
+        for axis in AXES:
+            _check(f"{axis} in the table {title}", table.names(axis), list(known[axis]))
+        _check(f"axis in the table {title}", (*table.columns, table.compare), list(AXES))
+        rivals = list(table.names(table.compare))
+        _check(f"{table.compare} in a pair of {title}", [n for pair in table.pairs for n in pair], rivals)
+    for name, editor in plan.editors.items():
+        if sum(map(bool, (editor.method, editor.file, editor.train))) != 1:
+            raise DataError(f"editor {name}: expected one of method, file and train, found {editor}.")
+        _check(f"method of the editor {name}", [editor.method] if editor.method else [], _methods())
+        _check(f"training data of {name}", [editor.data] if editor.train else [], list(plan.training))
+    wordings = [condition.wordings for condition in plan.conditions.values() if condition.wordings]
+    _check("wordings", wordings, list(plan.wordings))
+
+
+def _methods() -> list[str]:
+    return [UNEDITED, *METHODS]
+
+
+def _check(what: str, names: Sequence[str], known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise unknown_name(what, str(name), known)

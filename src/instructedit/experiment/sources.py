@@ -1,0 +1,113 @@
+"""The records that a plan names, read once, and the instructions that it brings along."""
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from instructedit.data import load_cases, plain_facts
+from instructedit.errors import DataError
+from instructedit.experiment.specs import Condition, DataSpec, Plan
+from instructedit.types import EditCase, Probe
+
+FORMS = ("question", "statement")
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Where files lie, which is the caller's matter: paths as named to files, and ordinary text from paths."""
+
+    files: Callable[[Sequence[Path]], list[Path]] = list
+    text: Callable[[Sequence[Path]], list[Probe]] = lambda _paths: []
+
+
+@dataclass(frozen=True)
+class Records:
+    """Edits, ordinary text with them, and the digest of both."""
+
+    cases: tuple[EditCase, ...]
+    text: tuple[Probe, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of every case and text, in order."""
+        state = hashlib.sha256()
+        for value in (*self.cases, *self.text):
+            state.update(repr(value).encode())
+        return state.hexdigest()
+
+    def draw(self, limit: int | None, seed: int) -> "Records":
+        """At most `limit` cases in their old order; a smaller draw of one seed lies within a larger."""
+        order = list(range(len(self.cases)))
+        random.Random(seed).shuffle(order)
+        return Records(tuple(self.cases[i] for i in sorted(order[:limit])), self.text)
+
+
+class Sources:
+    """A plan's records by name: `data` to be edited, `training` to be learned from. Each is read once."""
+
+    def __init__(self, plan: Plan, finder: Finder) -> None:
+        self.plan, self.finder = plan, finder
+        self._read: dict[tuple[str, str], Records] = {}
+        self._drawn: dict[tuple[str, int | None], Records] = {}
+
+    def data(self, name: str, condition: Condition) -> Records:
+        """The records that a condition is asked on, drawn by the plan's seed where there is a limit.
+
+        Errors: as `load_cases`; `DataError` when nothing is left.
+        """
+        limits = [x for x in (self.plan.limit, condition.limit) if x is not None]
+        limit = min(limits) if limits else None
+        if (name, limit) not in self._drawn:
+            self._drawn[name, limit] = self._find("data", name).draw(limit, self.plan.sample)
+        return self._drawn[name, limit]
+
+    def training(self, name: str) -> Records:
+        """The records that an editor is trained on; errors as `data`."""
+        return self._find("training", name)
+
+    def _find(self, section: str, name: str) -> Records:
+        if (section, name) not in self._read:
+            self._read[section, name] = self._load(f"{section}.{name}", getattr(self.plan, section)[name])
+        return self._read[section, name]
+
+    def _load(self, place: str, spec: DataSpec) -> Records:
+        if spec.form not in ("", *FORMS):
+            raise DataError(f"{place}: form is {spec.form!r}. Expected question or statement.")
+        files = self.finder.files([Path(file) for file in spec.files]) if spec.files else []
+        cases = [case for path in files for case in load_cases(path, spec.task, both=spec.both)]
+        if spec.own:
+            cases += plain_facts("test" if spec.own == "test" else "train")
+        kept = tuple(case for case in cases if _fits(case, spec))
+        if not kept:
+            raise DataError(f"{place} holds no record. Expected files or own, and a choice that leaves some.")
+        text = self.finder.text([Path(path) for path in spec.text]) if spec.text else []
+        return Records(kept, tuple(text))
+
+
+def _fits(case: EditCase, spec: DataSpec) -> bool:
+    names = {case.task, case.kind}
+    if (spec.keep and not names & set(spec.keep)) or names & set(spec.drop):
+        return False
+    return not spec.form or case.is_question == (spec.form == "question")
+
+
+def reword(cases: Sequence[EditCase], wordings: dict[str, list[str]], seed: int) -> list[EditCase]:
+    """The same requests with instructions of a plan's own, one drawn for each case by `seed`.
+
+    Wordings stand by kind, for a sentiment by ``positive`` and ``negative`` where those are named; they may
+    hold the slots ``{subject}`` and ``{sentiment}``. Errors: `DataError` for a kind without wordings.
+    """
+    told = []
+    for case in cases:
+        lists = [wordings[name] for name in (case.sentiment, case.kind) if name and name in wordings]
+        if not lists:
+            raise DataError(
+                f"the plan's wordings name {', '.join(wordings)} and a case is of the kind {case.kind}. "
+                "Expected a list for each kind of the data."
+            )
+        drawn = random.Random(f"{seed}|{case.prompt}|{case.case_id}").choice(lists[0])
+        told.append(replace(case, instruction=drawn))
+    return told

@@ -1,0 +1,77 @@
+"""Many edits in one model: the joint solve, and batches that leave earlier keys alone."""
+
+import pytest
+import torch
+
+from instructedit.backbone import Backbone
+from instructedit.delta import LowRankDelta
+from instructedit.editors.many import EditSequence, edit_many
+from instructedit.errors import DataError
+from tiny_editors import tiny_cases, tiny_editor
+
+WORDS = ["Change it."] * 10
+
+
+def distance(first: LowRankDelta, second: LowRankDelta) -> float:
+    """The largest relative distance of two deltas over the sites."""
+    return max(
+        float((first.dense(n) - second.dense(n)).norm() / first.dense(n).norm().clamp(min=1e-9))
+        for n in first.a
+    )
+
+
+def test_the_solve_of_one_edit_is_the_edit(backbone: Backbone) -> None:
+    editor, cases = tiny_editor(backbone, others=2, own=1), tiny_cases(1)
+    sequence = EditSequence(editor, backbone)
+    sequence.add(cases, WORDS[:1])
+    alone = editor.edit(backbone, cases, WORDS[:1])
+    assert distance(alone.merge(), sequence.delta) < 1e-3
+    assert distance(alone.merge(), edit_many(editor, backbone, cases, WORDS[:1])) < 1e-6
+
+
+def test_the_order_within_a_batch_does_not_matter(llama: Backbone) -> None:
+    editor, cases = tiny_editor(llama, others=2, own=1), tiny_cases(5)
+    first = edit_many(editor, llama, cases, WORDS[:5])
+    assert distance(first, edit_many(editor, llama, cases[::-1], WORDS[:5])) < 1e-3
+    assert all(len(a) == 1 for a in first.a.values())
+
+
+def test_a_later_batch_leaves_earlier_keys_alone(llama: Backbone) -> None:
+    editor, cases = tiny_editor(llama), tiny_cases(6)
+    sequence = EditSequence(editor, llama)
+    sequence.add(cases[:3], WORDS[:3])
+    before, first = sequence.delta, dict(sequence.updates)
+    sequence.add(cases[3:], WORDS[3:6])
+    assert sequence.count == 6
+    forgetful = EditSequence(editor, llama, updates=first)  # the same updates, and no memory of their keys
+    forgetful.add(cases[3:], WORDS[3:6])
+    told = editor.observe(llama, cases[:3], WORDS[:3])
+    for name, shape, index, rows in editor.hypernetwork.site_rows(*told):
+        keys = (rows.keys.detach() * shape.statistics[index].spread).flatten(0, 1)  # in the layer's units
+        kept, free = (
+            float((keys @ (many.delta.dense(name) - before.dense(name))[0].mT).norm())
+            for many in (sequence, forgetful)
+        )
+        assert kept < 0.8 * free
+
+
+def test_memory_does_not_grow_with_the_edits(llama: Backbone) -> None:
+    editor, cases = tiny_editor(llama, others=2, own=1), tiny_cases()
+    sequence = EditSequence(editor, llama)
+    sizes = []
+    for start in range(0, 10, 5):
+        sequence.add(cases[start : start + 5], WORDS[:5])
+        sizes.append(sum(x.numel() for x in [*sequence.systems.values(), *sequence.updates.values()]))
+    assert sizes[0] == sizes[1]
+    assert all(torch.isfinite(x).all() for x in sequence.updates.values())
+
+
+def test_an_editor_that_sums_sums(llama: Backbone) -> None:
+    editor, cases = tiny_editor(llama, aggregation="sum"), tiny_cases(3)
+    summed = editor.edit(llama, cases, WORDS[:3]).merge()
+    assert distance(summed, edit_many(editor, llama, cases, WORDS[:3], size=2)) < 1e-6
+
+
+def test_a_size_below_one_is_refused(llama: Backbone) -> None:
+    with pytest.raises(DataError, match="at least 1"):
+        edit_many(tiny_editor(llama), llama, tiny_cases(2), WORDS[:2], size=0)
