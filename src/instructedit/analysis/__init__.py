@@ -1,0 +1,34 @@
+"""Which way edits point: factors and deltas of several tasks as directions, in numbers and in pictures."""
+
+from instructedit.analysis.collect import STAGES, collect_vectors
+from instructedit.analysis.conditions import Condition, choose_cases, make_conditions
+from instructedit.analysis.correlation import Correlation, correlate
+from instructedit.analysis.extra import require_plot
+from instructedit.analysis.geometry import mean_cosines, principal_angles, principal_components, silhouette
+from instructedit.analysis.numbers import measure_labels, measure_turn
+from instructedit.analysis.pictures import draw_embedding
+from instructedit.analysis.probe import probe_labels
+from instructedit.analysis.sketch import sketch_delta
+from instructedit.analysis.study import Study, analyse
+
+__all__ = [
+    "STAGES",
+    "Condition",
+    "Correlation",
+    "Study",
+    "analyse",
+    "choose_cases",
+    "collect_vectors",
+    "correlate",
+    "draw_embedding",
+    "make_conditions",
+    "mean_cosines",
+    "measure_labels",
+    "measure_turn",
+    "principal_angles",
+    "principal_components",
+    "probe_labels",
+    "require_plot",
+    "silhouette",
+    "sketch_delta",
+]
