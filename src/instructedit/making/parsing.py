@@ -7,9 +7,9 @@ from typing import Any
 ITEM = re.compile(r"\s*(?:[-*•–+]|[(\[]?\d{1,3}[.):\]])\s+(?P<text>.*)")
 FENCE = re.compile(r"^\s*```\w*\s*$", re.MULTILINE)
 THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
-LABEL = re.compile(r"^(?:task )?description(?: ?#?\d+)?\s*[:.–-]\s*", re.IGNORECASE)
+LABEL = re.compile(r"^\**(?:task )?description(?: ?#?\d+)?\**\s*(?::|[.–-]\s)\**\s*", re.IGNORECASE)
 SCORE = re.compile(r"\s*[(\[]?\bscore\b\s*[:=]?\s*\d+(?:\.\d+)?\s*%?[)\]]?\s*$", re.IGNORECASE)
-SLOT = re.compile(r"[\[<{(]{1,2}\s*(subject|sentiment)\s*[\]>})]{1,2}", re.IGNORECASE)
+SLOT = re.compile(r"[\[<{]{1,2}\s*(subject|sentiment)\s*[\]>}]{1,2}", re.IGNORECASE)
 QUOTES = ('""', "''", "``", "“”", "‘’", "«»", "„“")
 EMPHASIS = ("**", "__", "*")
 
@@ -17,8 +17,8 @@ EMPHASIS = ("**", "__", "*")
 def parse_answer(answer: str) -> list[str]:
     """The descriptions in an answer, in its order; empty where there is nothing to read.
 
-    A JSON list (of texts, or of objects that hold texts) is taken as it is. Else, where some lines begin with a
-    number or a bullet, these lines, and what stands around them is talk; where none does, every line. Thoughts
+    A JSON list (of texts, or of objects that hold texts) is taken as it is. Else, where some lines begin
+    with a number or a bullet, these lines, and the rest is talk; where none does, every line. Thoughts
     between ``<think>`` marks are dropped.
     """
     text = FENCE.sub("", THOUGHT.sub("", answer)).strip()
@@ -42,21 +42,22 @@ def undress(text: str) -> str:
         text = LABEL.sub("", SCORE.sub("", text)).strip()
         match = ITEM.fullmatch(text)
         text = match["text"].strip() if match else text
-    text = SLOT.sub(lambda match: f"{{{match[1].lower()}}}", text)
+        text = SLOT.sub(lambda slot: f"{{{slot[1].lower()}}}", text)
     if not any(letter.isalnum() for letter in text):
         return ""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ":")) else ".")
 
 
 def _unwrap(text: str) -> str:
-    """Without one pair of marks around the whole, where they do not end in its midst."""
+    """Without one pair of marks around the whole, unless one ends in its midst; apostrophes may stand."""
     for mark in EMPHASIS:
         inside = text[len(mark) : -len(mark)]
         if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark) and mark not in inside:
             return inside.strip()
     for first, last in QUOTES:
-        inside = text[1:-1]
-        if len(text) > 2 and text[0] == first and text[-1] == last and first not in inside:
+        inside, marks = text[1:-1], f"[{first}{last}]"
+        ends_within = re.search(rf"(?<!\w){marks}|{marks}(?!\w)", inside)
+        if len(text) > 2 and text[0] == first and text[-1] == last and not ends_within:
             return inside.strip()
     return text
 

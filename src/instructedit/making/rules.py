@@ -40,14 +40,16 @@ class Rules:
 
     def refuse(self, text: str) -> str:
         """Why a description cannot be used; empty where it can."""
-        words, slots = text.split(), set(re.findall(r"\{([^{}]*)\}", text))
+        words, slots = text.split(), re.findall(r"\{([^{}]*)\}", text)
         if text.endswith(":"):
             return "a heading, not a description"
         if not FEWEST_WORDS <= len(words) <= MOST_WORDS:
             return f"{len(words)} words, expected {FEWEST_WORDS} to {MOST_WORDS}"
-        if missing := sorted(self.slots - slots):
+        if not text.isprintable():
+            return "holds control characters"
+        if missing := sorted(self.slots - set(slots)):
             return "lacks the slot " + " and ".join(f"{{{name}}}" for name in missing)
-        if slots - self.slots or text.count("{") != len(re.findall(r"\{[^{}]*\}", text)) != text.count("}"):
+        if set(slots) - self.slots or not text.count("{") == len(slots) == text.count("}"):
             return "has braces that nothing fills"
         repeated = next((word for word in self.words if _contains(text, word)), "")
         return f"repeats {repeated!r} from a record" if repeated else ""
