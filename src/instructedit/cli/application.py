@@ -21,6 +21,7 @@ COMMANDS = {
     "card": "instructedit.cli.card:write_card",
 }
 DATA_COMMANDS = {"make": "instructedit.cli.data:make_data"}
+INSTRUCTION_COMMANDS = {"make": "instructedit.cli.instructions:make_instructions"}
 HELP = "Change one thing a language model believes, by an instruction, and keep the change as a LoRA adapter."
 
 
@@ -38,11 +39,16 @@ def make_app() -> App:
     )
     for name, target in COMMANDS.items():
         app.command(_find(target), name=name)
-    data = App(name="data", help="The project's own data set.")
-    for name, target in DATA_COMMANDS.items():
-        data.command(_find(target), name=name)
-    app.command(data)
+    _add_group(app, "data", "The project's own data set.", DATA_COMMANDS)
+    _add_group(app, "instructions", "What editors are told.", INSTRUCTION_COMMANDS)
     return app
+
+
+def _add_group(app: App, name: str, text: str, commands: dict[str, str]) -> None:
+    group = App(name=name, help=text)
+    for part, target in commands.items():
+        group.command(_find(target), name=part)
+    app.command(group)
 
 
 def _find(target: str) -> Callable[..., Any]:
