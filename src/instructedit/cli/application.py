@@ -19,6 +19,8 @@ COMMANDS = {
     "ls": "instructedit.cli.ls:list_names",
     "bench": "instructedit.cli.bench:measure_speed",
     "card": "instructedit.cli.card:write_card",
+    "experiment": "instructedit.cli.experiment:run_experiment",
+    "report": "instructedit.cli.experiment_report:report_experiment",
 }
 DATA_COMMANDS = {"make": "instructedit.cli.data:make_data"}
 INSTRUCTION_COMMANDS = {"make": "instructedit.cli.instructions:make_instructions"}

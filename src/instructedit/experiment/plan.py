@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 
@@ -19,6 +19,7 @@ from instructedit.experiment.specs import (
     TableSpec,
     Values,
 )
+from instructedit.types import Control
 
 Made = TypeVar("Made")
 _SECTIONS: dict[str, type] = {
@@ -59,8 +60,8 @@ def parse_plan(values: Mapping[str, Any]) -> Plan:
             str(name): _make(kind, value, f"{section}.{name}")
             for name, value in _mapping(given.get(section) or {}, section).items()
         }
-    named = {name for table in given["tables"].values() for name in table.editors}
-    for name in named & {UNEDITED, *METHODS} - given["editors"].keys():
+    named = dict.fromkeys(name for table in given["tables"].values() for name in table.editors)
+    for name in [name for name in named if name in _methods() and name not in given["editors"]]:
         given["editors"][name] = EditorSpec(method=name)
     plan = _make(Plan, given, "the plan")
     _check_names(plan)
@@ -95,6 +96,7 @@ def _mapping(values: Any, place: str) -> Mapping[str, Any]:
 
 def _check_names(plan: Plan) -> None:
     from instructedit.experiment.measures import MEASURES
+    from instructedit.experiment.published import published_names
 
     known = {
         "model": plan.models,
@@ -107,6 +109,7 @@ def _check_names(plan: Plan) -> None:
         for axis in AXES:
             _check(f"{axis} in the table {title}", table.names(axis), list(known[axis]))
         _check(f"axis in the table {title}", (*table.columns, table.compare), list(AXES))
+        _check(f"published table in the table {title}", table.published, published_names())
         rivals = list(table.names(table.compare))
         _check(f"{table.compare} in a pair of {title}", [n for pair in table.pairs for n in pair], rivals)
     for name, editor in plan.editors.items():
@@ -114,6 +117,9 @@ def _check_names(plan: Plan) -> None:
             raise DataError(f"editor {name}: expected one of method, file and train, found {editor}.")
         _check(f"method of the editor {name}", [editor.method] if editor.method else [], _methods())
         _check(f"training data of {name}", [editor.data] if editor.train else [], list(plan.training))
+    for title, condition in plan.conditions.items():
+        _check(f"control in the condition {title}", [condition.control], list(get_args(Control)))
+        _check(f"split in the condition {title}", [condition.split], ["train", "unseen"])
     wordings = [condition.wordings for condition in plan.conditions.values() if condition.wordings]
     _check("wordings", wordings, list(plan.wordings))
 

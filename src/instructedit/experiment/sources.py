@@ -17,7 +17,7 @@ FORMS = ("question", "statement")
 
 @dataclass(frozen=True)
 class Finder:
-    """Where files lie, which is the caller's matter: paths as named to files, and ordinary text from paths."""
+    """Where files lie, which is the caller's matter: from named paths to files, and to ordinary text."""
 
     files: Callable[[Sequence[Path]], list[Path]] = list
     text: Callable[[Sequence[Path]], list[Probe]] = lambda _paths: []

@@ -60,6 +60,7 @@ class Condition:
     instructed: bool = True
     fluency: bool = False
     leverage: bool = False
+    together: int | None = None  # all edits in force at once, made in batches of so many
     limit: int | None = None
     wordings: str = ""
     title: str = ""
@@ -83,7 +84,7 @@ class TableSpec:
     compare: str = "editor"
     pairs: tuple[tuple[str, str], ...] = ()
     average: bool = False
-    published: str = ""
+    published: tuple[str, ...] = ()
     title: str = ""
     note: str = ""
 

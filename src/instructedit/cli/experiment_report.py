@@ -1,0 +1,38 @@
+"""`instructedit report`: the tables of a run, as Markdown and as one HTML page."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from instructedit.cli.options import COMMON, Common
+from instructedit.cli.report import Report
+
+
+def report_experiment(
+    run: Annotated[Path, Parameter(help="Folder of `instructedit experiment`.")],
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Folder for the pages; left out, the run's own.")] = None,
+    common: Common = COMMON,
+) -> Report:
+    """Write the plan's tables, as far as their cells are finished: report.md, report.html and report.json.
+
+    Means with 95 % intervals, the best in bold only where its difference is beyond them, and the paper's own
+    figures beside, marked as another model's.
+    """
+    from instructedit.experiment.page import write_html, write_markdown
+    from instructedit.experiment.report import make_report
+    from instructedit.experiment.store import RunFolder
+    from instructedit.storage import write_atomic, write_json
+
+    blocks, numbers = make_report(RunFolder(run))
+    place = out or run
+    files = [place / f"report.{ending}" for ending in ("md", "html", "json")]
+    if common.dry_run:
+        return Report({"numbers": len(numbers)}, [f"Would write {len(numbers)} numbers into {place}."])
+    write_atomic(files[0], write_markdown(blocks))
+    write_atomic(files[1], write_html(blocks))
+    write_json(files[2], numbers)
+    data = {"files": [str(file) for file in files], "numbers": len(numbers)}
+    return Report(data, [f"Wrote {len(numbers)} numbers into {', '.join(map(str, files))}"])

@@ -1,0 +1,75 @@
+"""Opening a plan on a folder: models looked at, cells keyed and chosen, the plan kept for the report."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from instructedit.backbone.loading import load_backbone
+from instructedit.errors import InstructEditError, UnknownNameError
+from instructedit.experiment.cells import Cell, Keys, all_cells, choose_cells
+from instructedit.experiment.plan import parse_plan
+from instructedit.experiment.running import Workshop, versions
+from instructedit.experiment.sources import Finder, Sources
+from instructedit.experiment.specs import Plan, Values
+from instructedit.experiment.store import RunFolder, unfinished
+
+
+@dataclass(frozen=True)
+class Session:
+    """A plan opened on a folder: the chosen cells with their keys, and the workshop that makes editors."""
+
+    plan: Plan
+    workshop: Workshop
+    chosen: list[tuple[Cell, str]]
+
+    @property
+    def left(self) -> list[tuple[Cell, str]]:
+        """The chosen cells that are not finished."""
+        return unfinished(self.workshop.run, self.chosen)
+
+
+def open_session(
+    values: Values,
+    folder: Path,
+    finder: Finder,
+    *,
+    only: Sequence[str] = (),
+    options: Values | None = None,
+    command: str = "",
+    dry_run: bool = False,
+) -> Session:
+    """Check a plan, read its records, key its cells and choose those that `only` names.
+
+    Models are loaded to learn their checksums and the plan is written into `folder`; with `dry_run` neither
+    is done and the checksums of the run's last start are believed. `options` go to `load_backbone` and are in
+    no key. Errors: as `parse_plan`, `Sources.data` and `load_backbone`; `UnknownNameError` where `only` names
+    nothing.
+    """
+    plan, run = parse_plan(values), RunFolder(folder)
+    chosen = choose_cells(plan, only)
+    if not chosen:
+        raise UnknownNameError(
+            f"no cell is named {', '.join(only)}. Expected a table ({', '.join(plan.tables)}), or a pattern "
+            f"such as {all_cells(plan)[0]} with * for any name."
+        )
+    checksums = run.checksums()
+    if not dry_run:
+        for model in dict.fromkeys(cell.model for cell in chosen):
+            checksums[model] = load_backbone(**{**plan.models[model], **(options or {})}).checksum
+    keys = Keys(plan, Sources(plan, finder), checksums)
+    keyed = list(keys.all(chosen))
+    if not dry_run:
+        facts = {"checksums": checksums, "versions": versions(), "command": command}
+        run.write_plan(values, _all_keys(keys, dict(keyed)), facts)
+    return Session(plan, Workshop(plan, keys, run, options or {}), keyed)
+
+
+def _all_keys(keys: Keys, known: dict[Cell, str]) -> dict[str, str]:
+    """The keys of the cells that were not chosen too, as far as their files are here."""
+    found = {str(cell): key for cell, key in known.items()}
+    for cell in all_cells(keys.plan):
+        if cell not in known:
+            with suppress(InstructEditError):
+                found[str(cell)] = keys.key(cell)
+    return found

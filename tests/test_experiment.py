@@ -1,0 +1,157 @@
+"""The grid: cells are kept and gone on with, keys tell settings apart, and no cell is run twice."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiment_plans import CALLS, DURING, plan_values, register, run, start, write_records
+from instructedit.experiment.cost import estimate_costs, format_costs
+from instructedit.experiment.running import Outcome, run_cells
+from instructedit.experiment.store import RunFolder
+
+
+@pytest.fixture
+def values(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    register(monkeypatch)
+    return plan_values(folder, write_records(tmp_path / "lands.jsonl"))
+
+
+def names_of(cells: list) -> list[str]:
+    return [cell.editor for cell in cells]
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(values: dict[str, Any], tmp_path: Path) -> None:
+    values["tables"]["main"]["editors"] = ["still", "interrupted", "noisy"]
+    with pytest.raises(KeyboardInterrupt):
+        run(values, tmp_path / "run")
+    assert CALLS == [("still", "France")]
+    assert not list((tmp_path / "run" / "claims").iterdir())  # given back
+    assert len(list((tmp_path / "run" / "cells").iterdir())) == 1  # and nothing half written
+    values["tables"]["main"]["editors"] = ["still", "noisy"]
+    outcome = run(values, tmp_path / "run")
+    assert names_of(outcome.done) == ["noisy"]
+    assert CALLS == [("still", "France"), ("noisy", "France")]
+    assert start(values, tmp_path / "run", dry_run=True).left == []
+
+
+CHANGES: list[tuple[str, Any, bool]] = [
+    ("limit", 3, True),
+    ("seeds", [5], True),
+    ("editors", {"noisy": {"method": "noisy", "settings": {"strength": 0.4}}}, True),
+    ("conditions", {"right": {"split": "train"}}, True),
+    ("conditions", {"right": {"control": "none"}}, True),
+    ("cache", False, True),
+    ("sample", 1, False),  # draws nothing without a limit
+    ("batch", 3, False),
+    ("name", "another", False),
+    ("editors", {"noisy": {"method": "noisy", "title": "Noise"}}, False),
+    ("conditions", {"right": {"title": "As told"}}, False),
+]
+
+
+@pytest.mark.parametrize(("entry", "value", "differs"), CHANGES)
+def test_what_changes_a_result_changes_the_key_and_nothing_else_does(
+    values: dict[str, Any], tmp_path: Path, entry: str, value: Any, differs: bool
+) -> None:
+    def key(plan: dict[str, Any]) -> str:
+        return start(plan, tmp_path / "run", only=["noisy"], dry_run=True).chosen[0][1]
+
+    assert (key({**values, entry: value}) != key(deepcopy(values))) is differs
+
+
+def test_other_records_and_another_model_give_another_key(values: dict[str, Any], tmp_path: Path) -> None:
+    first = start(values, tmp_path / "run", dry_run=True)
+    write_records(tmp_path / "lands.jsonl", 5)
+    second = start(values, tmp_path / "run", dry_run=True)
+    keys = first.workshop.keys
+    keys.checksums["tiny"] = "another"
+    cell, key = first.chosen[0]
+    assert len({key, second.chosen[0][1], keys.key(cell)}) == 3
+
+
+def test_two_workers_share_a_folder_and_run_no_cell_twice(values: dict[str, Any], tmp_path: Path) -> None:
+    """The second worker comes while the first is at its third cell, and does all the others."""
+    values["tables"]["main"]["conditions"] = ["right", "none"]
+    values["conditions"] = {"right": {}, "none": {"control": "none"}}
+    first, second = (start(values, tmp_path / "run") for _ in range(2))
+    outcomes: list[Outcome] = []
+    DURING.append(lambda: outcomes.append(run_cells(second.workshop, second.left, say=print)))
+    outcomes.append(run_cells(first.workshop, first.left, say=print))
+    done = [[str(cell).removeprefix("tiny/") for cell in outcome.done] for outcome in outcomes]
+    assert done == [
+        ["still/lands/none/0", "noisy/lands/right/0", "noisy/lands/none/0"],
+        ["base/lands/right/0", "base/lands/none/0", "still/lands/right/0"],
+    ]
+    assert [str(cell) for cell in outcomes[0].busy] == ["tiny/still/lands/right/0"]
+    assert len(CALLS) == 4  # the unedited model calls nobody
+    assert start(values, tmp_path / "run", dry_run=True).left == []
+
+
+def test_a_cell_that_fails_is_noted_and_the_others_are_run(values: dict[str, Any], tmp_path: Path) -> None:
+    values["tables"]["main"]["editors"] = ["broken", "still"]
+    outcome = run(values, tmp_path / "run")
+    assert (names_of(outcome.failed), names_of(outcome.done)) == (["broken"], ["still"])
+    session = start(values, tmp_path / "run", dry_run=True)
+    (cell, key), *none = session.left
+    assert (cell.editor, none) == ("broken", [])
+    assert RunFolder(tmp_path / "run").failure(key)["message"] == "this one is broken"
+
+
+def test_the_cost_comes_from_finished_cells_or_from_one_case(values: dict[str, Any], tmp_path: Path) -> None:
+    session = start(values, tmp_path / "run", only=["noisy"])
+    (unknown,) = estimate_costs(session.workshop, session.left)
+    assert (unknown.cells, unknown.edits, unknown.seconds) == (1, 6, None)
+    (probed,) = estimate_costs(session.workshop, session.left, probe=True)
+    assert len(CALLS) == 1
+    assert probed.seconds == pytest.approx(estimate_costs(session.workshop, session.left)[0].seconds)
+    run_cells(session.workshop, session.left, say=print)
+    values["tables"]["main"]["conditions"] = ["right"]
+    larger = start({**values, "limit": 4}, tmp_path / "run", only=["noisy"], dry_run=True)
+    (known,) = estimate_costs(larger.workshop, larger.left)
+    (summary,) = RunFolder(tmp_path / "run").summaries()
+    assert known.seconds == pytest.approx(4 * summary["seconds"] / 6)
+    assert "1 cells (0 are finished), 4 edits" in format_costs([known], 0)
+
+
+SMALL = {
+    "steps": 2,
+    "batch": 2,
+    "validate_every": 1,
+    "validation_cases": 4,
+    "moments": 4,
+    "warmup": 1,
+    "validation": 0.3,
+    "editor": {"transform": {"rank": 4, "depth": 1}},
+}
+
+
+def test_an_editor_is_trained_once_a_seed_whatever_asks_for_it(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    values["training"] = {"lands": {"files": [str(tmp_path / "lands.jsonl")]}}
+    values["editors"] = {"mend": {"train": "mend", "set": SMALL, "data": "lands"}}
+    values["tables"]["main"] |= {"editors": ["mend"], "conditions": ["right", "none"]}
+    values["conditions"] = {"right": {"instructed": False}, "none": {"control": "none"}}
+    assert names_of(run(values, tmp_path / "run", only=["right"]).done) == ["mend"]
+    (first,) = RunFolder(tmp_path / "run").trainings()
+    assert first["steps"] == 2
+    assert names_of(run(values, tmp_path / "run").done) == ["mend"]
+    assert RunFolder(tmp_path / "run").trainings() == [first]
+    both = start({**values, "seeds": [0, 1]}, tmp_path / "run", dry_run=True)
+    done = {cell.seed: both.workshop.training(cell).is_done for cell, _ in both.chosen}
+    assert done == {0: True, 1: False}
+
+
+def test_an_editor_that_another_process_trains_is_left_to_it(values: dict[str, Any], tmp_path: Path) -> None:
+    values["training"] = {"lands": {"files": [str(tmp_path / "lands.jsonl")]}}
+    values["editors"] = {"mend": {"train": "mend", "set": SMALL, "data": "lands"}}
+    values["tables"]["main"]["editors"] = ["mend", "still"]
+    session = start(values, tmp_path / "run")
+    cell = next(cell for cell, _ in session.left if cell.editor == "mend")
+    training = session.workshop.training(cell)
+    assert training is not None
+    with session.workshop.run.claims.hold(f"train-{training.folder.name}"):
+        outcome = run_cells(session.workshop, session.left, say=print)
+    assert (names_of(outcome.busy), names_of(outcome.done)) == (["mend"], ["still"])
