@@ -52,6 +52,7 @@ class Sources:
         self.plan, self.finder = plan, finder
         self._read: dict[tuple[str, str], Records] = {}
         self._drawn: dict[tuple[str, int | None], Records] = {}
+        self._files: dict[tuple[Path, str, bool], list[EditCase]] = {}  # sets of a plan share their files
 
     def data(self, name: str, condition: Condition) -> Records:
         """The records that a condition is asked on, drawn by the plan's seed where there is a limit.
@@ -77,7 +78,7 @@ class Sources:
         if spec.form not in ("", *FORMS):
             raise DataError(f"{place}: form is {spec.form!r}. Expected question or statement.")
         files = self.finder.files([Path(file) for file in spec.files]) if spec.files else []
-        cases = [case for path in files for case in load_cases(path, spec.task, both=spec.both)]
+        cases = [case for path in files for case in self._records(path, spec)]
         if spec.own:
             cases += plain_facts("test" if spec.own == "test" else "train")
         kept = tuple(case for case in cases if _fits(case, spec))
@@ -85,6 +86,12 @@ class Sources:
             raise DataError(f"{place} holds no record. Expected files or own, and a choice that leaves some.")
         text = self.finder.text([Path(path) for path in spec.text]) if spec.text else []
         return Records(kept, tuple(text))
+
+    def _records(self, path: Path, spec: DataSpec) -> list[EditCase]:
+        place = (path, spec.task, spec.both)
+        if place not in self._files:
+            self._files[place] = load_cases(path, spec.task, both=spec.both)
+        return self._files[place]
 
 
 def _fits(case: EditCase, spec: DataSpec) -> bool:
