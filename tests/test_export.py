@@ -54,6 +54,7 @@ def test_a_lora_folder_answers_like_the_edit_in_a_fresh_model(family, backbone, 
         "the delta must change something for this test to mean anything"
     )
     assert report.difference < 1e-3
+    assert report.checks == ("peft", "transformers' load_adapter")
     assert report.energy > 0.9999
     assert set(report.ranks) == {site.name for site in backbone.sites}
     assert max(report.ranks.values()) <= 6
@@ -61,8 +62,9 @@ def test_a_lora_folder_answers_like_the_edit_in_a_fresh_model(family, backbone, 
 
 def test_a_lora_export_leaves_the_backbone_as_it_was(backbone, tmp_path):
     before, plain = weights(backbone), logits_of(backbone.model, backbone)
-    modules = dict(backbone.model.named_modules())
+    modules, attributes = dict(backbone.model.named_modules()), dict(vars(backbone.model))
     save_lora(random_delta(backbone), tmp_path / "lora", backbone)
+    assert vars(backbone.model) == attributes
     after = backbone.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -231,3 +233,26 @@ def test_empty_fields_are_left_out_of_the_record(llama, tmp_path):
     edit = json.loads((tmp_path / "lora" / "instructedit.json").read_text())["edits"][0]
     assert "subject" not in edit
     assert edit["kind"] == "change"
+
+
+def test_a_folder_that_only_load_adapter_reads_otherwise_is_not_kept(llama, tmp_path, monkeypatch):
+    good = lora._transformers_logits
+    monkeypatch.setattr(lora, "_transformers_logits", lambda *given: [x + 1 for x in good(*given)])
+    with pytest.raises(ModelError, match="the LoRA folder was loaded back and its logits differ"):
+        save_lora(random_delta(llama), tmp_path / "lora", llama)
+    assert list(tmp_path.iterdir()) == []
+    assert not llama.model._hf_peft_config_loaded
+
+
+def test_two_folders_are_swapped_by_load_adapter(llama, tmp_path):
+    """What the docs tell a server to do: load both, choose one at a time, and none."""
+    deltas = [random_delta(llama, seed=seed) for seed in (1, 2)]
+    model, plain = tiny_model("llama"), logits_of(llama.model, llama)
+    for number, delta in enumerate(deltas):
+        save_lora(delta, tmp_path / str(number), llama)
+        model.load_adapter(str(tmp_path / str(number)), adapter_name=f"edit{number}")
+    for number, delta in enumerate(deltas):
+        model.set_adapter(f"edit{number}")
+        torch.testing.assert_close(logits_of(model, llama), edited_logits(delta, llama), atol=2e-4, rtol=1e-3)
+    model.disable_adapters()
+    torch.testing.assert_close(logits_of(model, llama), plain)

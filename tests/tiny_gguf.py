@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from gguf import GGUFWriter, TokenType
+from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quantize
 
 from tiny_models import BLOCKS, CONTEXT, HEADS, HIDDEN, INNER, tiny_model, tiny_tokenizer
 
@@ -22,8 +22,8 @@ _BLOCK = {
 }
 
 
-def tiny_gguf(path: Path) -> Path:
-    """The tiny Qwen2 of `tiny_models`, unquantised, with its tokenizer."""
+def tiny_gguf(path: Path, *, quantised: bool = False) -> Path:
+    """The tiny Qwen2 of `tiny_models` with its tokenizer; `quantised` stores its matrices as Q8_0."""
     writer = GGUFWriter(path, FAMILY)
     writer.add_block_count(BLOCKS)
     writer.add_context_length(CONTEXT)
@@ -35,7 +35,12 @@ def tiny_gguf(path: Path) -> Path:
     writer.add_layer_norm_rms_eps(1e-6)
     _add_tokenizer(writer)
     for name, tensor in tiny_model(FAMILY).state_dict().items():
-        writer.add_tensor(_gguf_name(name), tensor.numpy())
+        values = tensor.numpy()
+        if quantised and values.ndim == 2:
+            packed = quantize(values, GGMLQuantizationType.Q8_0)
+            writer.add_tensor(_gguf_name(name), packed, raw_dtype=GGMLQuantizationType.Q8_0)
+        else:
+            writer.add_tensor(_gguf_name(name), values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -1,8 +1,8 @@
-"""`instructedit export`: an edit as a LoRA folder or as a merged model, loaded back and compared."""
+"""`instructedit export`: an edit in a form that other programs load, loaded back and compared."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -10,6 +10,13 @@ from instructedit.cli.keeping import check_folder
 from instructedit.cli.loading import load_model
 from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice, Switch
 from instructedit.cli.report import Report, make_facts
+from instructedit.errors import DataError
+
+if TYPE_CHECKING:
+    from instructedit.export import ExportReport
+
+Form = Literal["lora", "merged", "gguf", "gguf-merged"]
+CUT_FORMS = ("lora", "gguf")
 
 
 def export_edit(
@@ -17,30 +24,58 @@ def export_edit(
     /,
     *,
     to: Annotated[
-        Literal["lora", "merged"], Parameter(help="A PEFT folder, or the whole edited model.")
+        Form,
+        Parameter(
+            help="A PEFT folder, the whole edited model, a GGUF adapter for llama.cpp, or the GGUF file "
+            "that the model came from with the edit in it."
+        ),
     ] = "lora",
     out: Annotated[Path, Parameter(help="Folder to write.")],
     rank: Annotated[int | None, Parameter(help="Cut every layer's LoRA to this rank.")] = None,
+    energy: Annotated[
+        float | None,
+        Parameter(help="Without --rank: cut to the least rank with this share of the squared norm [0.9999]."),
+    ] = None,
     force: Annotated[Switch, Parameter(help="Replace the folder if it exists.")] = False,
     model: ModelChoice = MODEL,
     common: Common = COMMON,
 ) -> Report:
     """Write an edit in a form that other programs load, load it back, and check that the logits agree."""
+    from instructedit import export
     from instructedit.cli.stored import read_edit, read_record
-    from instructedit.export import save_lora, save_merged
 
     check_folder(out, force=force)
+    cut = _cut_options(to, rank, energy)
     delta = read_edit(edit)
     base, cases = read_record(edit)
     choice = replace(model, model=base) if base and model.model == MODEL.model else model
     if common.dry_run:
         plan = {"edit": str(edit), "model": choice.model, "to": to, "out": str(out), "layers": len(delta.a)}
         return Report(plan, [make_facts("Would export", plan)])
-    backbone = load_model(choice)
-    if to == "lora":
-        written = save_lora(delta, out, backbone, rank=rank, cases=cases, force=force)
-    else:
-        written = save_merged(delta, out, backbone, cases=cases, force=force)
+    save = {
+        "lora": export.save_lora,
+        "merged": export.save_merged,
+        "gguf": export.save_gguf,
+        "gguf-merged": export.save_gguf_merged,
+    }[to]
+    return _report(save(delta, out, load_model(choice), cases=cases, force=force, **cut), to)
+
+
+def _cut_options(to: Form, rank: int | None, energy: float | None) -> dict[str, Any]:
+    """What the writer is told about ranks.
+
+    Errors: `DataError` for a rank of a form that has none.
+    """
+    given = {name: value for name, value in (("rank", rank), ("energy", energy)) if value is not None}
+    if given and to not in CUT_FORMS:
+        raise DataError(
+            f"--to {to} adds the whole edit to the weights, so there is no rank to cut. Leave "
+            f"{' and '.join(f'--{name}' for name in given)} out, or export --to {' or '.join(CUT_FORMS)}."
+        )
+    return given
+
+
+def _report(written: "ExportReport", to: Form) -> Report:
     data = {
         "folder": str(written.folder),
         "to": to,
@@ -48,5 +83,8 @@ def export_edit(
         "rank_cut_difference": written.approximation,
         "energy_kept": written.energy,
         "largest_rank": max(written.ranks.values()),
+        "loaded_back_by": list(written.checks),
+        "not_tried": list(written.untried),
     }
-    return Report(data, [make_facts("Written and loaded back", data)])
+    shown = {name: "; ".join(value) if isinstance(value, list) else value for name, value in data.items()}
+    return Report(data, [make_facts("Written and loaded back", {k: v for k, v in shown.items() if v != ""})])

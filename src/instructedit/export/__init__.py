@@ -1,7 +1,9 @@
-"""Keeping an edit: as a PEFT LoRA folder, or merged into a copy of the model. Both are loaded back."""
+"""Keeping an edit: a LoRA folder for peft, a merged copy of the model, or GGUF; each is loaded back."""
 
 from instructedit.export.check import ExportReport
+from instructedit.export.gguf_adapter import save_gguf
+from instructedit.export.gguf_merged import save_gguf_merged
 from instructedit.export.lora import save_lora
 from instructedit.export.merged import save_merged
 
-__all__ = ["ExportReport", "save_lora", "save_merged"]
+__all__ = ["ExportReport", "save_gguf", "save_gguf_merged", "save_lora", "save_merged"]

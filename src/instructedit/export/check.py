@@ -29,7 +29,8 @@ class ExportReport:
     `difference` is the largest absolute difference between the logits of what was loaded back and of
     the delta as stored; `approximation` the same between the delta as stored and as given (0 when no
     rank was cut). `energy` is the least share of a site's squared norm that was kept; `ranks` is
-    the stored rank by site.
+    the stored rank by site. `checks` are the programs that loaded it back, `untried` says which could
+    not and why.
     """
 
     folder: Path
@@ -37,6 +38,8 @@ class ExportReport:
     approximation: float
     energy: float
     ranks: Mapping[str, int]
+    checks: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()
 
 
 def merge_to_one(delta: LowRankDelta) -> LowRankDelta:

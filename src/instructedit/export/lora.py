@@ -1,6 +1,7 @@
 """An edit as a LoRA folder that `peft` loads: ``dW = B A`` is a LoRA pair as it stands."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,13 @@ from instructedit.backbone.quiet import quiet
 from instructedit.backbone.sites import is_transposed
 from instructedit.delta import LowRankDelta
 from instructedit.errors import ModelError
-from instructedit.export.check import (
-    PLAIN_TEXTS,
-    ExportReport,
-    check_agreement,
-    edited_logits,
-    largest_difference,
-    merge_to_one,
-    text_logits,
-)
+from instructedit.export.check import PLAIN_TEXTS, ExportReport, check_agreement, text_logits
+from instructedit.export.cut import ENERGY, cut_ranks
 from instructedit.export.record import base_path, write_record
 from instructedit.storage import new_folder, save_tensors, write_json
 from instructedit.types import EditCase
 
+CHECKS = ("peft", "transformers' load_adapter")
 _USAGE = """from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
@@ -37,31 +32,31 @@ def save_lora(
     backbone: Backbone,
     *,
     rank: int | None = None,
-    energy: float = 0.9999,
+    energy: float = ENERGY,
     force: bool = False,
     cases: Sequence[EditCase] = (),
     texts: Sequence[str] = PLAIN_TEXTS,
 ) -> ExportReport:
-    """Write a delta as a PEFT LoRA folder, load it back with peft and compare the logits on `texts`.
+    """Write a delta as a PEFT LoRA folder, load it back in two ways and compare the logits on `texts`.
 
     Several edits become one. Every site is cut to `rank`, or to the least rank that keeps `energy` of its
-    squared norm. Errors: `OutputError` when the folder exists and `force` is not given; `ModelError`
-    when peft is missing or the logits disagree. Then nothing is written.
+    squared norm. Loaded by peft and by transformers' `load_adapter`. Errors: `OutputError` when the folder
+    exists and `force` is not given; `DataError` for a rank or an energy that cannot be; `ModelError` when
+    peft is missing or the logits disagree. Then nothing is written.
     """
     _require_peft()
-    whole = merge_to_one(delta)
-    stored, kept = whole.compress(rank=rank, energy=energy)
-    expected = edited_logits(stored, backbone, texts)
-    lost = largest_difference(edited_logits(whole, backbone, texts), expected)
-    ranks = {name: a.shape[1] for name, a in stored.a.items()}
+    cut = cut_ranks(delta, backbone, texts, rank=rank, energy=energy)
     with new_folder(Path(folder), force=force) as place:
-        write_json(place / "adapter_config.json", _config(ranks, backbone))
-        save_tensors(place / "adapter_model.safetensors", _tensors(stored), {"format": "pt"})
+        write_json(place / "adapter_config.json", _config(cut.ranks, backbone))
+        save_tensors(place / "adapter_model.safetensors", _tensors(cut.delta), {"format": "pt"})
         usage = _USAGE.format(base=base_path(backbone))
-        write_record(place, backbone, cases, usage, {"ranks": ranks, "energy_kept": kept})
-        found = _adapter_logits(place, backbone, texts)
-        difference = check_agreement(expected, found, backbone.dtype, "the LoRA folder")
-    return ExportReport(Path(folder), difference, lost, min(kept.values()), ranks)
+        write_record(place, backbone, cases, usage, {"ranks": cut.ranks, "energy_kept": cut.kept})
+        difference = max(
+            check_agreement(cut.logits, load(place, backbone, texts), backbone.dtype, "the LoRA folder")
+            for load in (_peft_logits, _transformers_logits)
+        )
+    least = min(cut.kept.values())
+    return ExportReport(Path(folder), difference, cut.lost, least, cut.ranks, CHECKS)
 
 
 def _require_peft() -> None:
@@ -104,24 +99,36 @@ def _tensors(delta: LowRankDelta) -> dict[str, Tensor]:
     }
 
 
-def _adapter_logits(folder: Path, backbone: Backbone, texts: Sequence[str]) -> list[Tensor]:
-    """The logits with the folder loaded by peft around the backbone's own model, unwrapped afterwards."""
+def _peft_logits(folder: Path, backbone: Backbone, texts: Sequence[str]) -> list[Tensor]:
+    """The logits with the folder loaded by peft around the backbone's own model."""
     from peft import PeftModel
 
-    model = backbone.model
-    try:
-        with quiet():
-            wrapped = PeftModel.from_pretrained(model, str(folder))
+    with _put_back(backbone.model), quiet():
+        wrapped = PeftModel.from_pretrained(backbone.model, str(folder))
         return text_logits(wrapped.eval(), backbone, texts)
+
+
+def _transformers_logits(folder: Path, backbone: Backbone, texts: Sequence[str]) -> list[Tensor]:
+    """The logits with the folder loaded by the model's own `load_adapter`."""
+    with _put_back(backbone.model), quiet():
+        backbone.model.load_adapter(str(folder))
+        return text_logits(backbone.model, backbone, texts)
+
+
+@contextmanager
+def _put_back(model: Any) -> Iterator[None]:
+    """Let a model be wrapped for as long as the block lasts; its weights are never touched.
+
+    Afterwards its own layers are where they were, and what loaders leave on the model (configs, and renamings
+    that `save_pretrained` would follow) is gone.
+    """
+    attributes = dict(vars(model))
+    try:
+        yield
     finally:
-        _unwrap(model, backbone)
-
-
-def _unwrap(model: Any, backbone: Backbone) -> None:
-    """Put the model's own layers back where peft wrapped them; their weights were never touched."""
-    for name, module in list(model.named_modules()):
-        if hasattr(module, "base_layer"):
-            model.set_submodule(name, module.base_layer)
-    if hasattr(model, "peft_config"):
-        del model.peft_config
-    model.requires_grad_(False)
+        for name, module in list(model.named_modules()):
+            if hasattr(module, "base_layer"):
+                model.set_submodule(name, module.base_layer)
+        vars(model).clear()
+        vars(model).update(attributes)
+        model.requires_grad_(False)

@@ -59,7 +59,7 @@ def save_merged(
         difference = check_agreement(
             expected, text_logits(model, backbone, texts), backbone.dtype, "the merged model"
         )
-    return ExportReport(Path(folder), difference, 0.0, 1.0, ranks)
+    return ExportReport(Path(folder), difference, 0.0, 1.0, ranks, ("transformers",))
 
 
 def _merged_weights(delta: LowRankDelta, backbone: Backbone) -> dict[str, Tensor]:

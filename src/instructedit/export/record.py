@@ -13,9 +13,18 @@ RECORD_FILE = "instructedit.json"
 
 
 def write_record(
-    folder: Path, backbone: Backbone, cases: Sequence[EditCase], usage: str, details: Mapping[str, Any]
+    folder: Path,
+    backbone: Backbone,
+    cases: Sequence[EditCase],
+    usage: str,
+    details: Mapping[str, Any],
+    *,
+    language: str = "python",
 ) -> None:
-    """Write ``instructedit.json`` (edits, base model, ranks) and a README.md on loading the folder."""
+    """Write ``instructedit.json`` (edits, base model, ranks) and a README.md on loading the folder.
+
+    `usage` is code in `language`.
+    """
     edits = [_edit(case) for case in cases]
     base = {"base_model": backbone.name, "base_checksum": backbone.checksum}
     start = list(backbone.start_ids)
@@ -23,7 +32,7 @@ def write_record(
         folder / RECORD_FILE,
         {"version": version("instructedit"), **base, "start_ids": start, **details, "edits": edits},
     )
-    write_atomic(folder / "README.md", _readme(backbone, edits, usage))
+    write_atomic(folder / "README.md", _readme(backbone, edits, f"```{language}\n{usage}\n```"))
 
 
 def base_path(backbone: Backbone) -> str:
@@ -53,7 +62,7 @@ def _readme(backbone: Backbone, edits: Sequence[Mapping[str, str]], usage: str) 
         "",
     ]
     lines[2] += f" (weights' checksum `{backbone.checksum[:16]}`). {opening}".rstrip()
-    return "\n".join([*lines, "```python", usage, "```", "", "## The edits", "", *table, ""])
+    return "\n".join([*lines, usage, "", "## The edits", "", *table, ""])
 
 
 def _cell(text: str) -> str:
