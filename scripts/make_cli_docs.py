@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from instructedit.cli.application import COMMANDS, DATA_COMMANDS, INSTRUCTION_COMMANDS, make_app
+from instructedit.cli import application
+from instructedit.cli.application import make_app
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 INTRODUCTION = """# Command line
@@ -31,8 +32,12 @@ def help_text(arguments: list[str]) -> str:
 
 def render_page() -> str:
     """The whole page."""
-    names = [[], *([name] for name in COMMANDS)]
-    groups = {"data": DATA_COMMANDS, "instructions": INSTRUCTION_COMMANDS}
+    names = [[], *([name] for name in application.COMMANDS)]
+    groups = {
+        "data": application.DATA_COMMANDS,
+        "instructions": application.INSTRUCTION_COMMANDS,
+        "store": application.STORE_COMMANDS,
+    }
     names += [[group, name] for group, commands in groups.items() for name in commands]
     parts = [INTRODUCTION]
     for arguments in names:

@@ -73,7 +73,7 @@ def commands(page: Path) -> Iterator[tuple[bool, list[str]]]:
 def option_names(arguments: list[str]) -> set[str]:
     """The options of the command that `arguments` begin with; KeyError where there is no such command."""
     app = make_app()[arguments[0]]
-    if arguments[0] in ("data", "instructions") and len(arguments) > 1:
+    if arguments[0] in ("data", "instructions", "store") and len(arguments) > 1:
         app = app[arguments[1]]
     return {name for argument in app.assemble_argument_collection() for name in argument.names}
 

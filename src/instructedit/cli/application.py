@@ -24,6 +24,19 @@ COMMANDS = {
 }
 DATA_COMMANDS = {"make": "instructedit.cli.data:make_data"}
 INSTRUCTION_COMMANDS = {"make": "instructedit.cli.instructions:make_instructions"}
+STORE_COMMANDS = {
+    "init": "instructedit.cli.store.init:init_store",
+    "add": "instructedit.cli.store.add:add_edits",
+    "log": "instructedit.cli.store.reading:show_log",
+    "show": "instructedit.cli.store.reading:show_edit",
+    "undo": "instructedit.cli.store.undo:undo_edits",
+    "redo": "instructedit.cli.store.undo:redo_edit",
+    "replace": "instructedit.cli.store.replace:replace_edit",
+    "diff": "instructedit.cli.store.reading:show_difference",
+    "check": "instructedit.cli.store.check:check_store",
+    "import": "instructedit.cli.store.importing:import_edits",
+    "export": "instructedit.cli.store.exporting:export_store",
+}
 HELP = "Change one thing a language model believes, by an instruction, and keep the change as a LoRA adapter."
 
 
@@ -43,6 +56,7 @@ def make_app() -> App:
         app.command(_find(target), name=name)
     _add_group(app, "data", "The project's own data set.", DATA_COMMANDS)
     _add_group(app, "instructions", "What editors are told.", INSTRUCTION_COMMANDS)
+    _add_group(app, "store", "The record of every edit made to a model.", STORE_COMMANDS)
     return app
 
 

@@ -1,0 +1,1 @@
+"""`instructedit store`: the record of edits, one short file a command."""

@@ -1,0 +1,32 @@
+"""`instructedit store import`: a file of requests into the record."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample
+from instructedit.cli.report import Report
+from instructedit.cli.store.making import make_edits, plan_only
+from instructedit.cli.store.options import CONFLICTS, SAID, STORE, Conflicts, Said, StoreChoice
+
+
+def import_edits(
+    file: Annotated[Path, Parameter(help="JSONL or JSON file of edits, such as `store export` writes.")],
+    /,
+    *,
+    task: Annotated[str, Parameter(help="Layout of its records; see `instructedit ls tasks`.")] = "auto",
+    store: StoreChoice = STORE,
+    said: Said = SAID,
+    conflicts: Conflicts = CONFLICTS,
+    model: ModelChoice = MODEL,
+    sample: Sample = SAMPLE,
+    common: Common = COMMON,
+) -> Report:
+    """Make all edits of a file and put them in force: none of them when one is refused."""
+    from instructedit.data import load_cases
+
+    cases = load_cases(file, task, limit=sample.limit, seed=sample.seed)
+    if common.dry_run:
+        return plan_only(store.store, cases, conflicts)
+    return make_edits(store.store, cases, said, conflicts, model, sample)

@@ -1,0 +1,50 @@
+"""One writer at a time: a lock that the system takes back when its holder ends, however that ends."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from instructedit.errors import OutputError
+from instructedit.storage import cannot_write
+
+LOCK = "lock"
+
+
+@contextmanager
+def hold_lock(folder: Path) -> Iterator[None]:
+    """Be the only writer of a folder for as long as the block lasts.
+
+    Errors: `OutputError` that names the holder when there is another writer, and when the folder cannot be
+    written.
+    """
+    path = folder / LOCK
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        _take(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _take(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+        raise OutputError(
+            f"{folder} is being written by {holder}. Two writers at once are not allowed: wait until it is "
+            "done, then run it again."
+        ) from error
+    except OSError as error:
+        raise cannot_write(folder / LOCK, error) from error
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    with suppress(OSError):  # who holds it is a courtesy: the lock is the system's
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {now}\n".encode(), 0)
