@@ -15,7 +15,7 @@ from instructedit.storage import load_tensors
 from instructedit.training import loop
 from instructedit.training.checkpoint import load_checkpoint
 from instructedit.training.course import Course
-from instructedit.training.loop import STEP_SIZES, parameter_groups, train
+from instructedit.training.loop import STEP_SIZES, parameter_groups, schedule, train
 from tiny_editors import CONFIG, tiny_cases, tiny_course, tiny_editor
 from tiny_models import tiny_backbone
 
@@ -160,3 +160,10 @@ def test_how_many_edits_are_in_memory_changes_nothing_else(llama: Backbone, tmp_
     whole, parts = (load_tensors(result.editor)[0] for result in (first, second))
     for name, value in whole.items():
         torch.testing.assert_close(parts[name].float(), value.float(), atol=5e-3, rtol=5e-2, msg=name)
+
+
+def test_the_decay_may_be_laid_out_for_more_steps_than_are_run() -> None:
+    plain = replace(CONFIG, steps=100, warmup=1)
+    assert schedule(100, plain) == pytest.approx(0.05)
+    assert schedule(100, replace(plain, decay=200)) == pytest.approx(0.05 + 0.95 * 0.5)
+    assert schedule(60, replace(plain, decay=50)) == pytest.approx(0.05)

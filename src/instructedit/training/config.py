@@ -24,6 +24,7 @@ class TrainConfig:
     sites: str | None = None  # as `find_sites`; None: the MLP linears of the last `blocks` blocks
     blocks: int = 3
     steps: int = 1000
+    decay: int | None = None  # steps that the learning rate's decay is laid out for; None: all of them
     batch: int = 8  # edits a step, over all processes
     micro: int = 4  # edits whose activations are in memory at once; changes memory and nothing else
     lr: float = 3e-4

@@ -138,9 +138,10 @@ def prepare_cache(
 
 
 def schedule(step: int, config: TrainConfig) -> float:
-    """The learning rate's factor: linear warm-up, then a cosine down to 5 %."""
+    """The learning rate's factor: linear warm-up, then a cosine down to 5 % at `decay` or at the end."""
     warm = min(1.0, (step + 1) / max(1, config.warmup))
-    return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / max(1, config.steps))))
+    share = min(1.0, step / max(1, config.decay or config.steps))
+    return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 @dataclass
