@@ -66,11 +66,16 @@ def tiny_course(config: TrainConfig = CONFIG, ordinary: int = 2) -> Course:
 
 
 def tiny_editor(
-    backbone: Backbone, seed: int = 0, prefix: bool = False, wordings: int = 0, **changes: object
+    backbone: Backbone,
+    seed: int = 0,
+    prefix: bool = False,
+    wordings: int = 0,
+    behind: bool = False,
+    **changes: object,
 ) -> InstructedEditor:
     """An untrained editor whose statistics have been taken."""
     transform = replace(TRANSFORM, **changes)
-    config = EditorConfig(prefix=prefix, wordings=wordings, transform=transform)
+    config = EditorConfig(prefix=prefix, wordings=wordings, behind=behind, transform=transform)
     editor = InstructedEditor(config, backbone.sites, backbone.width, seed)
     cases = tiny_cases()
     texts = editor.texts.requests(backbone, cases, [""] * len(cases))

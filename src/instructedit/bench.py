@@ -75,7 +75,7 @@ def measure_ratios(
 
     @torch.no_grad()
     def edit(start: int, stop: int) -> None:
-        editor.propose(backbone, chosen[start:stop], words[start:stop], cache, behind=editor.config.behind)
+        editor.propose(backbone, chosen[start:stop], words[start:stop], cache, whole=True)
 
     slow, fast = _time_steps(backbone, editor, cases, cache, batch, repeats, seed)
     single = _median(lambda: edit(0, 1), repeats)

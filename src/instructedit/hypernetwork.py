@@ -68,7 +68,7 @@ class ConditionedBlock(nn.Module):
 
 
 class CodeReader(nn.Module):
-    """The instruction's code z: the frozen model's states over it, projected; or a null code.
+    """The instruction's code z: the frozen model's mean state over it, projected; or a null code.
 
     States are standardised over many instructions first: what tells two instructions apart is small
     beside what all of them share.
@@ -238,7 +238,7 @@ class Hypernetwork(nn.Module):
             self.shapes = nn.ModuleList(
                 self.transform([s for s in sites if (s.d_in, s.d_out) == shape], config) for shape in shapes
             )
-            self.reader = CodeReader(2 * width, config.code) if config.code else None
+            self.reader = CodeReader(width, config.code) if config.code else None
 
     def forward(
         self,

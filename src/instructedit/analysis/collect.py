@@ -75,7 +75,7 @@ def _look(
     if isinstance(editor, InstructedEditor):
         with torch.no_grad():
             found += _look_at_factors(backbone, editor, cases, words, cache)
-            delta: Any = editor.propose(backbone, cases, words, cache, behind=editor.config.behind)
+            delta: Any = editor.propose(backbone, cases, words, cache, whole=True)
     else:
         delta = editor.edit(backbone, cases, words)
     if not isinstance(delta, LowRankDelta):
@@ -94,7 +94,7 @@ def _look_at_factors(
     words: Sequence[str],
     cache: PrefixCache | None,
 ) -> Found:
-    factors = editor.capture(backbone, cases, words, cache, editor.config.behind)
+    factors = editor.capture(backbone, cases, words, cache, True)
     network, mask, found = editor.hypernetwork, factors.mask, []
     for site, stats in network.statistics().items():
         rows = stats.normalise(factors.inputs[site], factors.gradients[site], mask)

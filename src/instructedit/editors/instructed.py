@@ -40,14 +40,13 @@ class InstructedEditor(nn.Module):
         answer is not yet the model's first choice is edited again on top, up to `config.rounds` times.
         """
         words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
-        behind = self.config.behind
-        delta = self.propose(backbone, cases, words, behind=behind)
+        delta = self.propose(backbone, cases, words, whole=True)
         for _ in range(self.config.rounds - 1):
             failed = [index for index, taken in enumerate(self.taken(backbone, cases, delta)) if not taken]
             if not failed:
                 break
             part, told = [cases[i] for i in failed], [words[i] for i in failed]
-            again = self.propose(backbone, part, told, under=delta[failed], behind=behind)
+            again = self.propose(backbone, part, told, under=delta[failed], whole=True)
             delta = delta + again.spread(failed, len(cases))
         return delta
 
@@ -71,14 +70,14 @@ class InstructedEditor(nn.Module):
         instructions: Sequence[str],
         cache: PrefixCache | None = None,
         under: LowRankDelta | None = None,
-        behind: bool = False,
+        whole: bool = False,
     ) -> LowRankDelta:
         """One pass of the same with gradients for the hypernetwork: what meta-training differentiates.
 
-        The factors are those of the model as edited by `under`, where it is given; the rows of other
-        wordings of the request join its own, with `behind` that with its instruction in front too.
+        The factors are those of the model as edited by `under`, where it is given. With `whole` the rows of
+        the request's other wordings join its own: so `edit` has it, training would have many more texts.
         """
-        return self.hypernetwork(*self.observe(backbone, cases, instructions, cache, under, behind))
+        return self.hypernetwork(*self.observe(backbone, cases, instructions, cache, under, whole))
 
     def observe(
         self,
@@ -87,13 +86,14 @@ class InstructedEditor(nn.Module):
         instructions: Sequence[str],
         cache: PrefixCache | None = None,
         under: LowRankDelta | None = None,
-        behind: bool = False,
+        whole: bool = False,
     ) -> tuple[Factors, Float[Tensor, "b d"], Bool[Tensor, " b"], Anchors | None]:
         """What the hypernetwork is told of each edit; as `propose`."""
         with under.applied_to(backbone.model) if under is not None else nullcontext():
-            factors = self.capture(backbone, cases, instructions, cache, behind)
+            factors = self.capture(backbone, cases, instructions, cache, whole)
         state, absent = self.read(backbone, instructions, cache)
-        return factors, state, absent, read_anchors(backbone, self.texts.anchors(backbone, cases), cache)
+        texts = self.texts.anchors(backbone, cases, whole=whole)
+        return factors, state, absent, read_anchors(backbone, texts, cache)
 
     def capture(
         self,
@@ -101,13 +101,13 @@ class InstructedEditor(nn.Module):
         cases: Sequence[EditCase],
         instructions: Sequence[str],
         cache: PrefixCache | None = None,
-        behind: bool = False,
+        whole: bool = False,
     ) -> Factors:
         """The factors of each request, those of its other wordings among them."""
         texts = self.texts.requests(backbone, cases, instructions)
         teachers = self.texts.teachers(backbone, cases, instructions)
-        told = instructions if behind else [""] * len(cases)
-        groups = [self.texts.wordings(backbone, *pair) for pair in zip(cases, told, strict=True)]
+        pairs = zip(cases, instructions, strict=True)
+        groups = [self.texts.wordings(backbone, *pair) if whole else [] for pair in pairs]
         counts = torch.tensor([1 + len(more) for more in groups])
         size = int(counts.max())
         if size == 1:
@@ -121,14 +121,12 @@ class InstructedEditor(nn.Module):
     def read(
         self, backbone: Backbone, instructions: Sequence[str], cache: PrefixCache | None = None
     ) -> tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]:
-        """The mean and the last prefix state over each instruction and the question behind it.
-
-        The start token is left out; `absent` says where there is no instruction.
-        """
+        """The mean prefix state over each instruction (without the start token), and where there is none."""
         absent = torch.tensor([not words for words in instructions], device=backbone.device)
         texts = self.texts.instructions(backbone, instructions)
         if not texts:
             return torch.zeros(len(instructions), 0, device=backbone.device), absent
         hidden = backbone.prefix(texts, cache).float()
-        rows = [x[len(backbone.start_ids) : len(text.ids)] for x, text in zip(hidden, texts, strict=True)]
-        return torch.stack([torch.cat([row.mean(0), row[-1]]) for row in rows]), absent
+        skip = len(backbone.start_ids)
+        rows = [hidden[i, skip : max(len(text.ids), skip + 1)].mean(0) for i, text in enumerate(texts)]
+        return torch.stack(rows), absent

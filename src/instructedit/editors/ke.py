@@ -128,11 +128,11 @@ class KnowledgeEditor(InstructedEditor):
         instructions: Sequence[str],
         cache: PrefixCache | None = None,
         under: LowRankDelta | None = None,
-        behind: bool = False,
+        whole: bool = False,
     ) -> LowRankDelta:
         """One pass with gradients for the hypernetwork; see `InstructedEditor.propose`."""
         with under.applied_to(backbone.model) if under is not None else nullcontext():
-            factors = self.capture(backbone, cases, instructions, cache, behind)
+            factors = self.capture(backbone, cases, instructions, cache, whole)
         texts = self.texts.requests(backbone, cases, instructions)
         tokens = backbone.model.get_input_embeddings()(backbone.pad([text.ids for text in texts])).float()
         state = self.encode(tokens, torch.tensor([len(text.ids) for text in texts]))

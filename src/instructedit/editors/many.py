@@ -93,7 +93,7 @@ class EditSequence:
         for start in range(0, len(cases), CHUNK):
             part = slice(start, start + CHUNK)
             told = self.editor.observe(
-                self.backbone, cases[part], instructions[part], under=under, behind=self.editor.config.behind
+                self.backbone, cases[part], instructions[part], under=under, whole=True
             )
             for name, shape, index, rows in self.editor.hypernetwork.site_rows(*told):
                 gram, moment = shape.normal_equation(index, rows)

@@ -13,7 +13,6 @@ from instructedit.hypernetwork import TransformConfig
 from instructedit.instructions import render
 from instructedit.types import EditCase
 
-CODE_QUESTION = "Tone of the reply:"  # behind an instruction: what the model makes of it stands at the end
 OTHER, OWN, ANSWER, AFTER = range(len(ANCHOR_KINDS))
 
 
@@ -31,8 +30,8 @@ class EditorConfig:
     prefix: bool = False
     distil: Sequence[str] = ()  # kinds of edit whose goal is what the model itself says when instructed
     rounds: int = 1  # an edit that has not taken is made again on top of itself, up to so many times
-    wordings: int = 0  # other wordings of a request whose rows are used as well
-    behind: bool = False  # so are those of the request behind its instruction; in `edit` only
+    wordings: int = 0  # other wordings of a request whose rows are used as well, in `edit` only
+    behind: bool = False  # so are those of the request behind its instruction, in `edit` only
     from_subject: bool = False  # use only the rows from the subject on: those before it are everyone's
     transform: TransformConfig = field(default_factory=TransformConfig)
 
@@ -59,9 +58,9 @@ class RequestTexts:
         ]
 
     def wordings(self, backbone: Backbone, case: EditCase, instruction: str = "") -> list[Text]:
-        """Other wordings of a request, its answer behind each; an `instruction` in front makes one more."""
+        """Other wordings of a request, its answer behind each; with `behind` its instruction makes one."""
         prompts = self._reworded(case)
-        if instruction and case.kind not in self.config.distil:
+        if self.config.behind and instruction and case.kind not in self.config.distil:
             prompts = (*prompts, render(instruction, case.prompt, case.task))
         return [self._from_subject(backbone, prompt, case) for prompt in prompts]
 
@@ -82,15 +81,20 @@ class RequestTexts:
             for case, words in zip(cases, instructions, strict=True)
         ]
 
-    def anchors(self, backbone: Backbone, cases: Sequence[EditCase]) -> list[list[AnchorText]]:
-        """What each edit shall leave alone: other subjects, its subject asked otherwise, its own end."""
+    def anchors(
+        self, backbone: Backbone, cases: Sequence[EditCase], *, whole: bool = False
+    ) -> list[list[AnchorText]]:
+        """What each edit shall leave alone: other subjects, its subject asked otherwise, its own end.
+
+        With `whole` the others are asked in every wording of the request by turns.
+        """
         if not self.config.transform.others + self.config.transform.own:
             return [[] for _ in cases]
-        return [self._anchors(backbone, case) for case in cases]
+        prompts = [[case.prompt, *(self._reworded(case) if whole else ())] for case in cases]
+        return [self._anchors(backbone, *pair) for pair in zip(cases, prompts, strict=True)]
 
-    def _anchors(self, backbone: Backbone, case: EditCase) -> list[AnchorText]:
+    def _anchors(self, backbone: Backbone, case: EditCase, prompts: Sequence[str]) -> list[AnchorText]:
         found = []
-        prompts = [case.prompt, *self._reworded(case)]
         for prompt in make_other_anchors(case, prompts, self.config.transform.others):
             text = backbone.text(prompt)
             found.append(AnchorText(text, ((len(text.ids) - 1, OTHER),)))
@@ -105,16 +109,14 @@ class RequestTexts:
 
     def instructions(self, backbone: Backbone, instructions: Sequence[str]) -> list[Text]:
         """The texts that instruction codes are read from; none in the prefix way."""
-        asked = [f"{words}\n{CODE_QUESTION}" for words in instructions]
-        return [backbone.text(text) for text in asked] if self.config.transform.code else []
+        return [backbone.text(words or " ") for words in instructions] if self.config.transform.code else []
 
     def all(self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]) -> list[Text]:
-        """Every text that one pass of the editor reads."""
+        """Every text that one pass of the editor reads in training, where other wordings are left out."""
         teachers = [text for text in self.teachers(backbone, cases, instructions) if text is not None]
         anchors = [anchor.text for row in self.anchors(backbone, cases) for anchor in row]
-        wordings = [text for case in cases for text in self.wordings(backbone, case)]
         own = self.requests(backbone, cases, instructions)
-        return [*own, *wordings, *teachers, *anchors, *self.instructions(backbone, instructions)]
+        return [*own, *teachers, *anchors, *self.instructions(backbone, instructions)]
 
     def _from_subject(self, backbone: Backbone, prompt: str, case: EditCase) -> Text:
         """A prompt with the edit's answer, whose rows begin at the subject, or behind the start token."""

@@ -38,7 +38,7 @@ def read_rounds(
             break
         part, told = [cases[index] for index in todo], [instructions[index] for index in todo]
         under = None if delta is None else delta[todo]
-        read = editor.observe(backbone, part, told, under=under, behind=config.behind)
+        read = editor.observe(backbone, part, told, under=under, whole=True)
         sites = {name: rows for name, _, _, rows in network.site_rows(*read)}
         for place, index in enumerate(todo):
             found[index].append({name: _take(rows, place) for name, rows in sites.items()})
