@@ -24,7 +24,7 @@ CHUNK = 16  # edits whose rows are in memory at one time
 
 
 def edit_many(
-    editor: "Editor | Any",
+    editor: "Editor",
     backbone: Backbone,
     cases: Sequence[EditCase],
     instructions: Sequence[str] | None = None,
@@ -37,7 +37,8 @@ def edit_many(
     """
     if size is not None and size < 1:
         raise DataError(f"batches of {size} edits cannot be made. Expected a size of at least 1.")
-    network = getattr(editor, "hypernetwork", None)
+    trained: Any = editor  # a method has no network
+    network = getattr(trained, "hypernetwork", None)
     if len(cases) == 1 or network is None or not network.solves:
         change = editor.edit(backbone, cases, instructions)
         if not isinstance(change, LowRankDelta):
@@ -46,7 +47,7 @@ def edit_many(
             )
         return change.merge()
     words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
-    sequence, step = EditSequence(editor, backbone), size or len(cases)
+    sequence, step = EditSequence(trained, backbone), size or len(cases)
     for start in track(range(0, len(cases), step), "Editing"):
         sequence.add(cases[start : start + step], words[start : start + step])
     return sequence.delta

@@ -139,8 +139,8 @@ class Training:
         from instructedit.training.course import Course
         from instructedit.training.loop import train
 
-        sites = {"sites": self.config.sites, "blocks": self.config.blocks}
-        backbone = load_backbone(**{**self.options, **sites})
+        options: dict[str, Any] = {**self.options, "sites": self.config.sites, "blocks": self.config.blocks}
+        backbone = load_backbone(**options)
         course = Course(self.records.cases, self.records.text, self.config)
         tasks = dict(sorted(Counter(case.task for case in self.records.cases).items()))
         facts = {"tasks": tasks, "data": {"records": self.records.digest}}

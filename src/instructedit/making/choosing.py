@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -46,7 +47,7 @@ def rank(scores: Mapping[str, Score]) -> list[str]:
 
 def write_bank(path: Path, bank: Bank, remark: str) -> None:
     """Write a bank so that `read_bank` reads it, with a remark on top, atomically. Errors: `OutputError`."""
-    source = {"kind": bank.kind, "tasks": list(bank.tasks), "scoped": bank.scoped}
+    source: dict[str, Any] = {"kind": bank.kind, "tasks": list(bank.tasks), "scoped": bank.scoped}
     source |= {split: list(texts) for split, texts in bank.wordings.items()}
     if bank.words:
         source["words"] = {

@@ -23,7 +23,8 @@ SEED_STEP = 1_000_003  # keeps the seeds of different runs apart
 class Writer(Protocol):
     """A language model that answers a conversation."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def reply(self, messages: Sequence[Message], seed: int) -> str:
         """The raw answer. Errors: `ModelError` when there is none."""

@@ -108,12 +108,13 @@ def check_address(url: str) -> None:
 
     Errors: `ModelError`.
     """
+    parts, usable = None, False
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        usable = False
-    if not usable or not url.isascii() or not url.isprintable() or " " in url:
+        pass
+    if parts is None or not usable or not url.isascii() or not url.isprintable() or " " in url:
         raise ModelError("cannot use --url. Expected an address such as http://localhost:8000/v1.")
     if "@" in parts.netloc:
         raise ModelError(

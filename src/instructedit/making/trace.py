@@ -120,9 +120,9 @@ def digest(settings: Mapping[str, Any]) -> str:
 
 
 def _read_round(line: dict[str, Any]) -> Round:
-    attempts = [
-        Attempt(**{**part, "refused": [Refusal(**refusal) for refusal in part["refused"]]})
-        for part in line["attempts"]
+    told: list[dict[str, Any]] = [
+        {**part, "refused": [Refusal(**refusal) for refusal in part["refused"]]} for part in line["attempts"]
     ]
+    attempts = [Attempt(**part) for part in told]
     scores = {text: Score(**score) for text, score in line["scores"].items()}
     return Round(line["number"], attempts, list(line["candidates"]), scores)
