@@ -12,7 +12,6 @@ from gguf import GGMLQuantizationType, GGUFReader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cli_run import Run
 from instructedit.backbone import origin
 from instructedit.backbone.loading import load_backbone
 from instructedit.backbone.origin import original_gguf
@@ -296,22 +295,3 @@ def test_without_a_gguf_of_the_base_the_adapter_is_not_tried(llama, tmp_path, mo
     use_llama(monkeypatch, llama)
     report = save_gguf(delta_for(llama), tmp_path / "out", llama)
     assert "no GGUF file of the base model" in report.untried[0]
-
-
-def test_the_command_line_writes_gguf(cli: Run, folder, tmp_path):
-    delta_for(tiny_backbone()).save(tmp_path / "delta.safetensors")
-    start = ("export", tmp_path / "delta.safetensors", "--model", folder, "--start", "none", "--json")
-    code, text, _ = cli(*start, "--to", "gguf", "--rank", 2, "--out", tmp_path / "out")
-    assert code == 0
-    data = json.loads(text)
-    assert (data["largest_rank"], data["loaded_back_by"]) == (2, ["gguf's reader"])
-    assert len(data["not_tried"]) == 1
-    assert (tmp_path / "out" / "adapter.gguf").is_file()
-    for wrong, code in (
-        (("--to", "merged", "--rank", 2), 3),
-        (("--to", "gguf-merged", "--energy", 0.9), 3),
-        (("--to", "lora", "--rank", 0), 3),
-        (("--to", "gguf-merged"), 4),
-    ):
-        assert cli(*start, *wrong, "--out", tmp_path / "other").code == code
-        assert not (tmp_path / "other").exists()

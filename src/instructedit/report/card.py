@@ -26,6 +26,7 @@ class CardFacts:
     command: str = ""
     seconds: float | None = None  # of the whole training, the cache included
     machine: str = ""
+    remark: str = ""  # what else a reader has to know of the file's making
     licences: dict[str, str] = field(default_factory=dict)  # data file -> its licence
 
 
@@ -135,6 +136,7 @@ def _training(header: Mapping[str, Any], facts: CardFacts) -> str:
         ["Validation score", UNKNOWN if score is None else f"{100 * score:.1f}"],
         ["Time", seconds],
         ["Machine", facts.machine or UNKNOWN],
+        *([["Remark", facts.remark]] if facts.remark else []),
     ]
     return format_table(["", ""], [[name, str(value)] for name, value in rows])
 
