@@ -121,7 +121,7 @@ class KnowledgeEditor(InstructedEditor):
             torch.manual_seed(seed)
             self.encoder = nn.LSTM(width, config.transform.rank, batch_first=True, bidirectional=True)
 
-    def propose(
+    def observe(
         self,
         backbone: Backbone,
         cases: Sequence[EditCase],
@@ -129,14 +129,14 @@ class KnowledgeEditor(InstructedEditor):
         cache: PrefixCache | None = None,
         under: LowRankDelta | None = None,
         whole: bool = False,
-    ) -> LowRankDelta:
-        """One pass with gradients for the hypernetwork; see `InstructedEditor.propose`."""
+    ) -> tuple[Factors, Float[Tensor, "b z"], Bool[Tensor, " b"], None]:
+        """As `InstructedEditor.observe`, with the edit's words in the place of its instruction."""
         with under.applied_to(backbone.model) if under is not None else nullcontext():
             factors = self.capture(backbone, cases, instructions, cache, whole)
         texts = self.texts.requests(backbone, cases, instructions)
         tokens = backbone.model.get_input_embeddings()(backbone.pad([text.ids for text in texts])).float()
         state = self.encode(tokens, torch.tensor([len(text.ids) for text in texts]))
-        return self.hypernetwork(factors, state, torch.zeros(len(cases), dtype=torch.bool))
+        return factors, state, torch.zeros(len(cases), dtype=torch.bool), None
 
     def encode(self, tokens: Float[Tensor, "b t d"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b z"]:
         """The last states of both directions over the first `lengths[i]` tokens of each row."""

@@ -78,14 +78,15 @@ class EditSequence:
     @torch.no_grad()
     def add(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
         """Edit once more; a case that has not taken is edited again on top, up to the editor's `rounds`."""
-        todo = list(range(len(cases)))
-        for _ in range(self.editor.config.rounds):
-            part = [cases[index] for index in todo]
-            self._solve(part, [instructions[index] for index in todo])
+        part, told = list(cases), list(instructions)
+        self._solve(part, told)
+        for _ in range(self.editor.config.rounds - 1):
             taken = self.editor.taken(self.backbone, part, self.delta)
-            todo = [index for index, done in zip(todo, taken, strict=True) if not done]
-            if not todo:
+            part = [case for case, done in zip(part, taken, strict=True) if not done]
+            told = [words for words, done in zip(told, taken, strict=True) if not done]
+            if not part:
                 break
+            self._solve(part, told)
         self.count += len(cases)
 
     def _solve(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
