@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample
 from instructedit.cli.report import Report
-from instructedit.cli.store.making import make_edits, plan_only
+from instructedit.cli.store.making import make_edits
 from instructedit.cli.store.options import CONFLICTS, SAID, STORE, Conflicts, Said, StoreChoice
 
 
@@ -27,6 +27,4 @@ def import_edits(
     from instructedit.data import load_cases
 
     cases = load_cases(file, task, limit=sample.limit, seed=sample.seed)
-    if common.dry_run:
-        return plan_only(store.store, cases, conflicts)
-    return make_edits(store.store, cases, said, conflicts, model, sample)
+    return make_edits(store.store, cases, said, conflicts, model, sample, common)

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instructedit.cli.options import ModelChoice, Sample
+from instructedit.cli.edit import FULL_READINGS
+from instructedit.cli.options import Common, ModelChoice, Sample
 from instructedit.cli.report import Report, make_table
 from instructedit.cli.store.opening import load_store_pair
 from instructedit.cli.store.options import Conflicts, Said
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from instructedit.backbone import Backbone
     from instructedit.delta import LowRankDelta
 
-FULL_READINGS = 5  # with more edits than this, each is asked its bare prompt only
 COLUMNS = ("edit", "took", "asked", "prompt", "before", "p", "after", "p after")
 
 
@@ -28,13 +28,18 @@ def make_edits(
     conflicts: Conflicts,
     model: ModelChoice,
     sample: Sample,
+    common: Common,
     replacing: Sequence[str] = (),
 ) -> Report:
     """Add requests to a store, in the place of the edits `replacing`, and report what each did.
 
+    A dry run says what would be done.
+
     Errors: `DataError` for conflicts to refuse; `OutputError` when the store has another writer or cannot
     be written. Then the store is as it was.
     """
+    if common.dry_run:
+        return _plan_only(folder, cases, conflicts, replacing)
     from instructedit.instructions import instruction_for
     from instructedit.ledger.writer import open_writer
 
@@ -61,8 +66,8 @@ def show_plan(plan: Plan) -> Report:
     return Report(data | _repeated(plan), [*table, *_say_repeated(plan)])
 
 
-def plan_only(
-    folder: Path, cases: Sequence[EditCase], conflicts: Conflicts, replacing: Collection[str] = ()
+def _plan_only(
+    folder: Path, cases: Sequence[EditCase], conflicts: Conflicts, replacing: Collection[str]
 ) -> Report:
     """What `make_edits` would do; nothing is loaded or written."""
     from instructedit.ledger.store import Store
