@@ -18,9 +18,9 @@ from instructedit.editors.descent import (
     dense_delta,
     edit_texts,
     fine_tune,
-    output_site,
 )
 from instructedit.editors.ft_l import FTL
+from instructedit.editors.location import output_projections
 from instructedit.editors.locft_bf import LocFTBF
 from instructedit.editors.lora import LoRA
 from instructedit.editors.registry import find_method, make_method
@@ -54,7 +54,7 @@ def ask(backbone: Backbone, change: Any, rows: torch.Tensor | None = None) -> to
 
 
 def nothing(backbone: Backbone, count: int) -> LowRankDelta:
-    site = output_site(backbone)
+    site = output_projections(backbone)[0]
     return dense_delta({site.name: torch.zeros(count, site.d_out, site.d_in)})
 
 
@@ -104,8 +104,8 @@ def test_a_method_says_what_it_is(name: str) -> None:
 def test_no_weight_moves_further_than_the_radius(radius: float, steps: int, lr: float) -> None:
     backbone = own_backbone()
     delta = FTL(radius, lr, steps).edit(backbone, CASES[:2])
-    assert list(delta.a) == [output_site(backbone).name]
-    furthest = delta.dense(output_site(backbone).name).abs().amax((1, 2))
+    assert list(delta.a) == [output_projections(backbone)[0].name]
+    furthest = delta.dense(output_projections(backbone)[0].name).abs().amax((1, 2))
     assert bool((furthest <= radius * (1 + 1e-6)).all())
     assert bool((furthest >= 0.9 * min(radius, lr)).all())  # and the longest steps reach it
 
@@ -125,7 +125,7 @@ def test_a_case_that_is_done_stays_as_it_is(llama: Backbone) -> None:
     first = int(ask_prompt(llama, prompt).argmax())
     done, open_ = Text((*prompt.ids, first), len(prompt.ids)), edit_texts(llama, CASES[:1])[0]
     update = fine_tune(llama, [done, open_, done], Descent(4, 1e-2, loss=0.0, first_choice=True))
-    norms = update.norms()[output_site(llama).name]
+    norms = update.norms()[output_projections(llama)[0].name]
     assert norms[0] == norms[2] == 0
     assert norms[1] > 0
 
@@ -138,7 +138,7 @@ def ask_prompt(backbone: Backbone, text: Text) -> torch.Tensor:
 def test_weight_decay_pulls_the_change_back(llama: Backbone) -> None:
     texts = edit_texts(llama, CASES[:1])
     free, pulled = (fine_tune(llama, texts, Descent(5, 1e-2, weight_decay=decay)) for decay in (0.0, 20.0))
-    site = output_site(llama).name
+    site = output_projections(llama)[0].name
     assert pulled.norms()[site] < 0.95 * free.norms()[site]
 
 

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from instructedit.backbone import Backbone
-from instructedit.editors.descent import Descent, descend, edit_texts, output_site
+from instructedit.editors.descent import Descent, descend, edit_texts
+from instructedit.editors.location import output_projections
 from instructedit.editors.registry import Result
 from instructedit.errors import ModelError
 from instructedit.types import EditCase
@@ -102,7 +103,7 @@ class CaliNet:
 
         Errors: `ModelError` when the backbone's sites do not hold the FFN's first and last layer.
         """
-        writes, width = output_site(backbone), backbone.width
+        writes, width = output_projections(backbone)[0], backbone.width
         reads = [site for site in backbone.sites if site.block == writes.block and site.d_in == width]
         if not reads:
             raise ModelError(

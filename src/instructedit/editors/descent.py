@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from instructedit.backbone import Backbone, Site, Text
+from instructedit.backbone import Backbone, Text
 from instructedit.delta import LowRankDelta
 from instructedit.editors.change import Change
-from instructedit.errors import ModelError
+from instructedit.editors.location import output_projections
 from instructedit.factors import answer_rows
 from instructedit.metrics import all_per_text, hits, mean_per_text
 from instructedit.types import EditCase
@@ -54,21 +54,6 @@ def edit_texts(backbone: Backbone, cases: Sequence[EditCase], end: bool = False)
     if token is None:
         return texts
     return [Text((*text.ids, token)[: backbone.context], text.answer_start, text.first) for text in texts]
-
-
-def output_site(backbone: Backbone) -> Site:
-    """The output projection of the first edited block's MLP.
-
-    Errors: `ModelError` when it is not among the backbone's sites.
-    """
-    block = [site for site in backbone.sites if site.block == backbone.first_block]
-    found = [site for site in block if site.d_out == backbone.width]
-    if not found:
-        raise ModelError(
-            f"block {backbone.first_block} has the sites {', '.join(site.name for site in block)}. Expected "
-            f"one with {backbone.width} outputs, the MLP's last layer. Leave out --sites, or name it there."
-        )
-    return found[-1]
 
 
 def answer_losses(
@@ -138,11 +123,11 @@ def fine_tune(
     settings: Descent,
     project: Callable[[Tensor], Tensor] | None = None,
 ) -> LowRankDelta:
-    """Train a full update of the one layer `output_site` for each text.
+    """Train a full update of the first output projection among the sites for each text.
 
-    Errors: `ModelError` from `output_site`.
+    Errors: `ModelError` as `output_projections`.
     """
-    site = output_site(backbone)
+    site = output_projections(backbone)[0]
     start = torch.zeros(len(texts), site.d_out, site.d_in, device=backbone.device)
     return descend(backbone, texts, {site.name: start}, dense_delta, settings, project)
 

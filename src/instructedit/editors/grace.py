@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, Site, Text
-from instructedit.editors.descent import answer_losses, edit_texts, output_site
+from instructedit.editors.descent import answer_losses, edit_texts
+from instructedit.editors.location import output_projections
 from instructedit.editors.registry import Result
 from instructedit.types import EditCase
 
@@ -121,7 +122,7 @@ class GRACE:
         self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str] | None = None
     ) -> Codebook:
         """One codebook a case, each for the unedited model; instructions are not used."""
-        texts, site = edit_texts(backbone, cases), output_site(backbone)
+        texts, site = edit_texts(backbone, cases), output_projections(backbone)[0]
         hidden = backbone.prefix(texts)
         key, value = read_layer(backbone, site, hidden, texts)
         radii = torch.full((len(cases), 1), self.epsilon, device=key.device)

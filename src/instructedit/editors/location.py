@@ -95,7 +95,7 @@ def output_projections(backbone: Backbone) -> list[Site]:
     wide = {site.block: site for site in backbone.sites if site.d_out == backbone.width}
     if not wide:
         names = ", ".join(site.name for site in backbone.sites)
-        raise ModelError(f"none of the sites {names} is an MLP's output projection. Choose the whole MLP.")
+        raise ModelError(f"none of the sites {names} is an MLP's output projection. Leave out --sites.")
     return [wide[block] for block in sorted(wide)]
 
 

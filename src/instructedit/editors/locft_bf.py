@@ -14,8 +14,8 @@ from instructedit.editors.descent import (
     dense_delta,
     edit_texts,
     fine_tune,
-    output_site,
 )
+from instructedit.editors.location import output_projections
 from instructedit.editors.registry import Result
 from instructedit.types import EditCase
 
@@ -62,7 +62,7 @@ class LocFTBF:
 
         A case that is done at its turn gives no gradient in that turn. Errors: as `edit`.
         """
-        texts, site = edit_texts(backbone, cases, self.end), output_site(backbone)
+        texts, site = edit_texts(backbone, cases, self.end), output_projections(backbone)[0]
         hidden = backbone.prefix(texts)
         update = torch.zeros(1, site.d_out, site.d_in, device=backbone.device, requires_grad=True)
         optimiser = self._settings.optimiser([update])
