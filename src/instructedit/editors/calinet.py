@@ -79,7 +79,7 @@ class CaliNet:
     """Calibration neurons (memory slots) beside the last block's FFN, trained on the edit's answer.
 
     The neurons have the form of an FFN of n instead of thousands of inner units and are added to it, as in
-    Dong et al., section 3. Number, place and rate are those of the authors' run on T5-base; they train on
+    Dong et al. Number, place and rate are those of the authors' run on T5-base; they train on
     many wordings of 100 facts for 5,000 steps of Adafactor, here it is the one request and Adam. Keys start
     Gaussian and values at zero. A sentiment's target is its carrier, the same for both sentiments.
     """

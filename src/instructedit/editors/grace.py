@@ -22,7 +22,7 @@ class Codebook:
 
     A token whose input of the layer lies within the radius of its nearest key has the layer's output
     replaced by that key's value; every other token's output is the layer's own, to the bit. `labels`
-    are the entries' target texts. Source: GRACE (arXiv 2211.11031), eq. 1.
+    are the entries' target texts. Source: the deferral of GRACE (arXiv 2211.11031).
     """
 
     site: str
@@ -79,7 +79,7 @@ class Codebook:
 
         Far from every key it is added as it is. Near one with the same target, that key's radius grows
         to hold it; near one with another target, neither reaches further than half-way to the other.
-        Source: GRACE (arXiv 2211.11031), algorithm 1 (add, expand, split).
+        Source: the codebook's maintenance in GRACE (arXiv 2211.11031): add, expand, split.
         """
         distances = (self.keys[0] - entry.keys[0]).norm(dim=-1)
         nearest = int(distances.argmin())
@@ -134,7 +134,7 @@ class GRACE:
     def _fit(
         self, backbone: Backbone, book: Codebook, hidden: Float[Tensor, "b t d"], texts: Sequence[Text]
     ) -> Codebook:
-        """Move the values down the targets' loss (section 3.2 of the paper); every edit by itself."""
+        """Move the values down the targets' loss; every edit by itself."""
         values = book.values.clone().requires_grad_()
         optimiser = torch.optim.Adam([values], lr=self.rate)
         best, lowest = book.values.clone(), torch.full((len(book),), torch.inf, device=values.device)

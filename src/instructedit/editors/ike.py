@@ -43,7 +43,7 @@ class IKE:
 
     Each demonstration is a new fact and a question: one that repeats the fact (copy), one that asks for it
     in other words (update), or one that has nothing to do with it (retain), in the proportion 1:3:4; those
-    whose fact is most like the edit's stand last (section 3 of the paper). Likeness is the cosine of the
+    whose fact is most like the edit's stand last, as in the paper. Likeness is the cosine of the
     prompts' words here, in the place of a sentence encoder. An edit of a sentiment has no answer: its
     new fact is its instruction, and without one the prompt stays as it is.
     """

@@ -43,7 +43,7 @@ class Located:
         return len(self.texts) - self.count
 
     def keys(self, inputs: Float[Tensor, "_ t d_in"]) -> Float[Tensor, "b 1 d_in"]:
-        """A site's input at the subject's last token, the mean over contexts (ROME, eq. 3)."""
+        """A site's input at the subject's last token, the mean over contexts (ROME, section 3.1, step 1)."""
         rows = torch.arange(self.requests, device=inputs.device)
         taken = inputs[rows, self.places[: self.requests]].float()
         return taken.view(self.count, -1, taken.shape[-1]).mean(1, keepdim=True)

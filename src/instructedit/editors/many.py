@@ -61,7 +61,7 @@ class EditSequence:
     ``[d_in d_in]``) and the sum of the updates ``[d_out d_in]``: as much for a thousand edits as for one.
     A batch is read under the updates before it and solved by dW.T = (P + K.T K)^-1 K.T D, so what
     earlier edits are asked is mapped to no change.
-    Source: MALMEN (arXiv 2311.04661), eq. 5; AlphaEdit (arXiv 2410.02355), eq. 14, for the past keys.
+    Source: the normal equation of MALMEN (arXiv 2311.04661); AlphaEdit (arXiv 2410.02355) for the past keys.
     """
 
     editor: InstructedEditor

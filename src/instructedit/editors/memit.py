@@ -51,7 +51,7 @@ class SpreadEdit(ValueSearch):
         """Find what leaves the last block, then bring each block's share of what is still missing (eq. 20).
 
         Keys and what leaves the last block are read anew with the blocks before it edited, each case
-        under its own edit. Source: MEMIT, section 4.3 and algorithm 1.
+        under its own edit. Source: MEMIT, section 4.3.
         """
         sites = output_projections(backbone)[-self.layers :]
         last = backbone.blocks[sites[-1].block]

@@ -60,7 +60,8 @@ class ValueSearch(ABC):
         """What the module shall give at the subject's last token of the bare prompt: its output and a vector.
 
         Minimises, for each case alone, the loss on the answer over contexts, the KL of the essence prompt
-        to the unedited model, and the decay. Source: ROME, eq. 4; MEMIT (arXiv 2210.07229), eq. 16.
+        to the unedited model, and the decay. Source: ROME, section 3.1, step 2; MEMIT (arXiv 2210.07229),
+        eq. 16.
         """
         count, ends = located.count, [len(text.ids) - 1 for text in located.texts[-located.count :]]
         shift = torch.zeros(count, backbone.width, device=backbone.device, requires_grad=True)
