@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from instructedit.data import load_cases, plain_facts
+from instructedit.data.years import YEAR, year_corrections
 from instructedit.errors import DataError
 from instructedit.experiment.specs import Condition, DataSpec, Plan
 from instructedit.types import EditCase, Probe
@@ -80,7 +81,7 @@ class Sources:
         files = self.finder.files([Path(file) for file in spec.files]) if spec.files else []
         cases = [case for path in files for case in self._records(path, spec)]
         if spec.own:
-            cases += plain_facts("test" if spec.own == "test" else "train")
+            cases += own_facts("train" if spec.own is True else str(spec.own), place)
         kept = tuple(case for case in cases if _fits(case, spec))
         if not kept:
             raise DataError(f"{place} holds no record. Expected files or own, and a choice that leaves some.")
@@ -92,6 +93,21 @@ class Sources:
         if place not in self._files:
             self._files[place] = load_cases(path, spec.task, both=spec.both)
         return self._files[place]
+
+
+def own_facts(part: str, place: str) -> list[EditCase]:
+    """One part of the project's own facts: train, test, or the kind of edit that nobody is trained on.
+
+    `place` names the entry of the plan that asks. Errors: `DataError` for another part, and where training
+    data shall hold that kind.
+    """
+    if part == YEAR:
+        if place.startswith("training"):
+            raise DataError(f"{place} is training data and names {YEAR}, which no editor learns from.")
+        return year_corrections()
+    if part in ("train", "test"):
+        return plain_facts(part)
+    raise DataError(f"{place}: own is {part!r}. Expected train, test or {YEAR}.")
 
 
 def _fits(case: EditCase, spec: DataSpec) -> bool:
