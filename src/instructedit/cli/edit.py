@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import Group, Parameter
 from rich.text import Text
 
+from instructedit.cli.bank import Banks, using_banks
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample, Switch
 from instructedit.cli.report import Report, make_table
 from instructedit.cli.requests import Request, read_requests
@@ -43,6 +44,9 @@ class Making:
     out: Path | None = None
     """Folder for the LoRA adapter and the record of the edits; left out, nothing is kept."""
 
+    bank: Banks = ()
+    """YAML bank of instructions (`instructedit instructions make`) to draw from first; repeatable."""
+
     force: Switch = False
     """Replace the folder if it exists."""
 
@@ -74,18 +78,19 @@ def edit_model(
         What it shall answer; with --kind erase, what it shall no longer answer.
     """
     from instructedit.cli.keeping import check_folder, keep_edits
+    from instructedit.instructions import instruction_for
 
     cases = read_requests(prompt, target, request, sample)
     check_folder(making.out, force=making.force)
+    with using_banks(making.bank):
+        words = [instruction_for(case, seed=sample.seed) for case in cases]
     if common.dry_run:
         return _plan(cases)
     from instructedit.cli.loading import load_pair
     from instructedit.cli.readings import edit_took, list_questions, take_readings
     from instructedit.editors.many import edit_many
-    from instructedit.instructions import instruction_for
 
     backbone, editor = load_pair(model, making.editor)
-    words = [instruction_for(case, seed=sample.seed) for case in cases]
     if making.mode == "single":
         delta = editor.edit(backbone, cases, words)
     else:
