@@ -9,10 +9,15 @@ import yaml
 
 from cli_run import Run
 from experiment_plans import plan_values, register, start, write_records
+from instructedit.cli.experiment import override, put_models
+from instructedit.editors.registry import METHODS
 from instructedit.errors import DataError, UnknownNameError
 from instructedit.experiment.cells import all_cells, choose_cells
+from instructedit.experiment.cost import estimate_costs
+from instructedit.experiment.making import training_config
 from instructedit.experiment.plan import parse_plan, read_plan
 from instructedit.experiment.sources import Records, reword
+from instructedit.training.config import named_config
 from tiny_editors import tiny_case, tiny_cases, tiny_opinion
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +59,9 @@ def test_a_wrong_plan_is_one_clear_error(
 def test_the_plan_of_the_paper_names_nothing_unknown() -> None:
     plan = parse_plan(read_plan(ROOT / "experiments" / "paper.yaml"))
     assert {"motivation", "main", "held-out", "unseen", "controls", "question-form"} <= plan.tables.keys()
-    assert {"leverage", "scaling", "where"} <= plan.tables.keys()
+    assert {"leverage", "scaling", "where", "main-gemma3", "settings"} <= plan.tables.keys()
+    assert "year" in plan.tables["held-out"].data
+    assert {name for name in METHODS if not plan.editors[name].settings_file} == set()
 
 
 def test_wordings_of_a_plan_are_drawn_by_kind_and_sentiment() -> None:
@@ -111,3 +118,70 @@ def test_the_plan_in_the_docs_is_a_plan() -> None:
     text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
     plan = parse_plan({"name": "docs", **yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])})
     assert len(all_cells(plan)) == 2 * (4 + 3)  # the trained editor has three seeds
+
+
+def test_caps_of_steps_an_editors_before_the_plans_and_the_command_lines_before_both(
+    values: dict[str, Any],
+) -> None:
+    values["training"] = {"own": {"own": True}}
+    told: dict[str, Any] = {"train": "mend", "data": "own", "set": {"decay": 5000}}
+    values["editors"] = {"capped": told, "own": {**told, "steps": 7}, "short": {**told, "set": {"steps": 3}}}
+    values["tables"]["main"]["editors"] = ["capped", "own", "short"]
+
+    def steps(given: int | None, plan_cap: int | None = 20) -> dict[str, int]:
+        plan = parse_plan(override({**values, "steps": plan_cap}, None, (), given))
+        return {name: training_config(plan.editors[name], plan, 0).steps for name in values["editors"]}
+
+    whole = named_config("mend").steps
+    assert steps(None) == {"capped": 20, "own": 7, "short": 3}
+    assert steps(None, None) == {"capped": whole, "own": 7, "short": 3}
+    assert steps(5) == {"capped": 5, "own": 5, "short": 3}
+    assert steps(100_000) == {"capped": whole, "own": whole, "short": 3}
+    plan = parse_plan({**values, "steps": 20})
+    assert training_config(plan.editors["capped"], plan, 0).decay is None  # it decays within its own steps
+    whole_plan = parse_plan(values)
+    assert training_config(whole_plan.editors["capped"], whole_plan, 0).decay == 5000
+    values["editors"]["own"] = {"method": "noisy", "steps": 7}
+    with pytest.raises(DataError, match="of a training"):
+        parse_plan(values)
+
+
+def test_the_cost_counts_the_steps_that_are_run(values: dict[str, Any], tmp_path: Path) -> None:
+    values["training"] = {"own": {"own": True}}
+    values["editors"] = {"mend": {"train": "mend", "data": "own", "steps": 7}}
+    values["tables"]["main"]["editors"] = ["mend"]
+    session = start({**values, "steps": 20}, tmp_path / "run", dry_run=True)
+    (cost,) = estimate_costs(session.workshop, session.left)
+    assert cost.steps == 7
+
+
+def test_models_are_put_at_other_places(values: dict[str, Any]) -> None:
+    put = put_models({**values, "models": {"a": {"dtype": "bfloat16"}, "b": {}}}, ["a=~/x=y"])
+    assert put["models"] == {"a": {"dtype": "bfloat16", "model": "~/x=y"}, "b": {}}
+    with pytest.raises(UnknownNameError, match="Did you mean 'tiny'"):
+        put_models(values, ["tinny=x"])
+    with pytest.raises(DataError, match="name=place"):
+        put_models(values, ["tiny"])
+
+
+def test_a_model_that_is_not_to_be_had_leaves_its_cells_out(
+    values: dict[str, Any], tmp_path: Path, cli: Run
+) -> None:
+    place = values["models"]["tiny"]
+    values["models"] = {"tiny": place, "second": {**place, "model": "second.gguf", "blocks": 2}}
+    values["tables"]["main"]["models"] = ["tiny", "second"]
+    values["tables"]["main"]["editors"] = ["still"]
+    path = tmp_path / "plan.yaml"
+    path.write_text(json.dumps(values))
+    result = cli("experiment", path, "--out", tmp_path / "run", "--json")
+    assert result.code == 1
+    assert "--model second=PLACE" in result.err
+    found = json.loads(result.out)
+    assert found["done"] == ["tiny/still/lands/right/0"]
+    assert list(found["missing"]) == ["second"]
+    assert cli("experiment", path, "--out", tmp_path / "run", "--only", "second").code == 4
+    there = cli(
+        "experiment", path, "--out", tmp_path / "run", "--model", f"second={place['model']}", "--json"
+    )
+    assert there.code == 0, there.err
+    assert json.loads(there.out)["done"] == ["second/still/lands/right/0"]

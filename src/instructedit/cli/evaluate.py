@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from instructedit.cli.bank import Banks, using_banks
 from instructedit.cli.data_files import read_cases
 from instructedit.cli.keeping import check_folder
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
@@ -38,6 +39,9 @@ class Asking:
     setting: Texts = ()
     """One setting of a method as name=value, such as steps=20; repeatable."""
 
+    settings_file: Path | None = None
+    """Settings that `instructedit search` wrote for the method; --setting goes before them."""
+
     out: Path | None = None
     """Folder for rows.parquet (one row a probe) and summary.json."""
 
@@ -62,6 +66,9 @@ class Asking:
     split: Literal["train", "unseen"] = "unseen"
     """Which wordings of the instructions are used: those of the training, or those kept unseen."""
 
+    bank: Banks = ()
+    """YAML bank of instructions (`instructedit instructions make`) to draw from first; repeatable."""
+
     batch: int = 16
     """Edits asked together; changes the time and nothing else."""
 
@@ -85,9 +92,10 @@ def evaluate_editor(
     """Make each edit by itself, ask its probes before and after, and sum up with 95 % intervals."""
     check_folder(asking.out, force=asking.force)
     cases = read_cases(asking.data, asking.task, sample, skip_bad=asking.skip_bad)
-    if common.dry_run:
-        return _plan(cases)
-    rows, summary, tables = _measure(cases, asking, model, sample.seed)
+    with using_banks(asking.bank):
+        if common.dry_run:
+            return _plan(cases)
+        rows, summary, tables = _measure(cases, asking, model, sample.seed)
     if asking.out is not None:
         _write(asking.out, rows, summary, force=asking.force)
         tables.append(f"Rows and summary are in {asking.out}")
@@ -105,10 +113,12 @@ def _measure(
 ) -> tuple[list[dict[str, Any]], dict[str, Any], list["Table | str"]]:
     """All rows, the summary (with the part ``leverage`` where it was asked for), and the tables to show."""
     from instructedit.backbone import PrefixCache
+    from instructedit.cli.chosen import gather_settings
     from instructedit.cli.loading import load_by_name
     from instructedit.evaluation import evaluate, format_leverage, format_summary, measure_leverage
 
-    backbone, editor = load_by_name(model, asking.editor, asking.setting)
+    settings = gather_settings(asking.settings_file, asking.editor, asking.setting)
+    backbone, editor = load_by_name(model, asking.editor, settings)
     cache = PrefixCache(asking.cache, backbone) if asking.cache else None
     result = evaluate(
         backbone,

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from instructedit.cli.data_files import find_files
 from instructedit.cli.options import COMMON, Common, Texts
 from instructedit.cli.report import Report
-from instructedit.errors import InstructEditError
+from instructedit.errors import DataError, InstructEditError, unknown_name
 
 if TYPE_CHECKING:
     from instructedit.experiment.running import Outcome
@@ -30,7 +30,12 @@ def run_experiment(
     seeds: Annotated[
         tuple[int, ...], Parameter(help="Seeds in the place of the plan's.", consume_multiple=True)
     ] = (),
-    steps: Annotated[int | None, Parameter(help="Train for this many steps at the most.")] = None,
+    steps: Annotated[
+        int | None, Parameter(help="Train for this many steps at the most. Goes before the plan's caps.")
+    ] = None,
+    model: Annotated[
+        Texts, Parameter(help="Another place for a model of the plan: name=place; repeatable.")
+    ] = (),
     device: Annotated[str, Parameter(help="Where models run: cpu, cuda, cuda:1, mps or auto.")] = "cpu",
     common: Common = COMMON,
 ) -> Report:
@@ -46,7 +51,7 @@ def run_experiment(
     from instructedit.experiment.sources import Finder
     from instructedit.experiment.start import open_session
 
-    values = override(read_plan(plan), limit, seeds, steps)
+    values = put_models(override(read_plan(plan), limit, seeds, steps), model)
     session = open_session(
         values,
         out or RUNS / values["name"],
@@ -70,15 +75,41 @@ def run_experiment(
 def override(
     values: dict[str, Any], limit: int | None, seeds: Sequence[int], steps: int | None
 ) -> dict[str, Any]:
-    """A plan's values with those of the command line; its seeds go before the tables' own."""
+    """A plan's values with those of the command line, which go before what its tables and editors say."""
     given = {"limit": limit, "seeds": list(seeds) or None, "steps": steps}
     changed = {**values, **{name: value for name, value in given.items() if value is not None}}
-    if seeds and isinstance(changed.get("tables"), dict):
-        changed["tables"] = {
-            name: {**table, "seeds": list(seeds)} if isinstance(table, dict) else table
-            for name, table in changed["tables"].items()
-        }
+    if seeds:
+        changed = _change_each(changed, "tables", {"seeds": list(seeds)})
+    if steps is not None:
+        changed = _change_each(changed, "editors", {"steps": None})
     return changed
+
+
+def _change_each(values: dict[str, Any], section: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """A plan's values with changes to every entry of a section; what is no mapping is left to be refused."""
+    entries = values.get(section)
+    if not isinstance(entries, dict):
+        return values
+    made = {name: {**x, **changes} if isinstance(x, dict) else x for name, x in entries.items()}
+    return {**values, section: made}
+
+
+def put_models(values: dict[str, Any], places: Sequence[str]) -> dict[str, Any]:
+    """A plan's values with models at other places, each name=place.
+
+    Errors: `DataError` for a text of another form, `UnknownNameError` for a model that the plan lacks.
+    """
+    models = dict(values.get("models") or {"default": {}})
+    for text in places:
+        name, mark, place = text.partition("=")
+        if not (mark and place):
+            raise DataError(
+                f"cannot read --model {text!r}. Expected name=place, such as small=~/models/small."
+            )
+        if name not in models:
+            raise unknown_name("model of the plan", name, list(models))
+        models[name] = {**(models[name] or {}), "model": place}
+    return {**values, "models": models} if places else values
 
 
 def _say(text: str) -> None:
@@ -88,16 +119,22 @@ def _say(text: str) -> None:
 def _tell(session: "Session", outcome: "Outcome", data: dict[str, Any]) -> Report:
     folder = session.workshop.run.path
     data |= {name: [str(c) for c in getattr(outcome, name)] for name in ("done", "failed", "busy")}
+    data["missing"] = session.missing
     lines = [f"{len(outcome.done)} cells run in {folder}; tables: instructedit report {folder}"]
     if outcome.busy:
         lines.append(
             f"{len(outcome.busy)} cells are in the hands of other processes. If one of another host is gone, "
             f"remove its file in {session.workshop.run.claims.folder}."
         )
-    failure = None
+    problems = [
+        f"The model {name} is not to be had, and its cells were left out: {why} Name its place with "
+        f"--model {name}=PLACE, or choose other tables with --only."
+        for name, why in session.missing.items()
+    ]
     if outcome.failed:
-        failure = InstructEditError(
+        problems.insert(
+            0,
             f"{len(outcome.failed)} cells failed, first {outcome.failed[0]}; reasons are in "
-            f"{folder / 'failures'}. Run the command again to try them again."
+            f"{folder / 'failures'}. Run the command again to try them again.",
         )
-    return Report(data, lines, failure)
+    return Report(data, lines, InstructEditError(" ".join(problems)) if problems else None)

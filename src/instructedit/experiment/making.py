@@ -81,13 +81,16 @@ def editor_file(spec: EditorSpec) -> Path:
 
 
 def training_config(spec: EditorSpec, plan: Plan, seed: int) -> TrainConfig:
-    """The configuration that a trained editor names, with its changes, the plan's cap of steps and the seed.
+    """The configuration that a trained editor names, with its changes, the cap of its steps and the seed.
 
-    Errors: as `named_config` and `from_dict`.
+    The editor's own cap goes before the plan's; neither makes a training longer than configured. Errors: as
+    `named_config` and `from_dict`.
     """
     config = from_dict(spec.set, named_config(spec.train))
-    steps = config.steps if plan.steps is None else min(plan.steps, config.steps)
-    return replace(config, steps=steps, seed=seed)
+    cap = plan.steps if spec.steps is None else spec.steps
+    if cap is not None and cap < config.steps:
+        config = replace(config, steps=cap, decay=None)  # the rate decays within the steps that are run
+    return replace(config, seed=seed)
 
 
 def load_editor(spec: EditorSpec, options: Values) -> tuple[Backbone, Any]:

@@ -9,6 +9,7 @@ import yaml
 
 from instructedit.editors.registry import METHODS
 from instructedit.errors import DataError, unknown_name
+from instructedit.experiment.chosen import read_chosen
 from instructedit.experiment.specs import (
     AXES,
     UNEDITED,
@@ -32,9 +33,9 @@ _SECTIONS: dict[str, type] = {
 
 
 def read_plan(path: Path) -> Values:
-    """The plain values of a plan's file.
+    """The plain values of a plan's file, with the settings from the files that it names beside it.
 
-    Errors: `DataError` when it cannot be read or is no mapping.
+    Errors: `DataError` when it cannot be read or is no mapping; as `read_chosen`.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -43,7 +44,20 @@ def read_plan(path: Path) -> Values:
         raise DataError(f"cannot read the plan {path}: {reason}. Expected a YAML file.") from error
     if not isinstance(values, dict):
         raise DataError(f"{path} holds no plan; expected the sections tables, data and editors.")
-    return {"name": path.stem, **values}
+    return {"name": path.stem, **_put_settings(values, path.parent)}
+
+
+def _put_settings(values: Values, folder: Path) -> Values:
+    """The values with every editor's `settings_file` read; what its `settings` say goes before."""
+    if not isinstance(editors := values.get("editors"), dict):
+        return values
+    put = {}
+    for name, editor in editors.items():
+        if isinstance(editor, dict) and editor.get("settings_file"):
+            found = read_chosen(folder / str(editor["settings_file"]), str(editor.get("method", "")))
+            editor = {**editor, "settings": {**found, **(editor.get("settings") or {})}}
+        put[name] = editor
+    return {**values, "editors": put}
 
 
 def parse_plan(values: Mapping[str, Any]) -> Plan:
@@ -109,12 +123,16 @@ def _check_names(plan: Plan) -> None:
         for axis in AXES:
             _check(f"{axis} in the table {title}", table.names(axis), list(known[axis]))
         _check(f"axis in the table {title}", (*table.columns, table.compare), list(AXES))
+        drawable = [name for name in table.measures if not MEASURES[name].plain]
+        _check(f"measure in the figure of {title}", table.figure, drawable)
         _check(f"published table in the table {title}", table.published, published_names())
         rivals = list(table.names(table.compare))
         _check(f"{table.compare} in a pair of {title}", [n for pair in table.pairs for n in pair], rivals)
     for name, editor in plan.editors.items():
         if sum(map(bool, (editor.method, editor.file, editor.train))) != 1:
             raise DataError(f"editor {name}: expected one of method, file and train, found {editor}.")
+        if editor.steps is not None and (not editor.train or editor.steps < 1):
+            raise DataError(f"editor {name}: steps is {editor.steps}. Expected 1 or more, of a training.")
         _check(f"method of the editor {name}", [editor.method] if editor.method else [], _methods())
         _check(f"training data of {name}", [editor.data] if editor.train else [], list(plan.training))
     for title, condition in plan.conditions.items():

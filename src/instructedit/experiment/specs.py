@@ -15,16 +15,20 @@ AXES = ("model", "data", "editor", "condition", "measure")
 class EditorSpec:
     """One editor: a `method` with its `settings`, an editor `file`, or a configuration to `train`.
 
-    A trained one has changes to its configuration (`set`) and names the training data (`data`). It is trained
-    once a seed; the others have no seed of their own and are run with a table's first one.
+    A method's settings may come from a file of a search: `read_plan` puts them in, and `settings_file`
+    says where they come from. A trained one has changes to its configuration (`set`), names the training data
+    (`data`) and may have a cap of `steps` of its own. It is trained once a seed; the others have no seed of
+    their own and are run with a table's first one.
     """
 
     method: str = ""
     settings: Values = field(default_factory=dict)
+    settings_file: str = ""
     file: str = ""
     train: str = ""
     set: Values = field(default_factory=dict)
     data: str = ""
+    steps: int | None = None  # in the place of the plan's cap
     title: str = ""
 
     @property
@@ -34,8 +38,9 @@ class EditorSpec:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Records to edit or to train on: files, or the project's `own` facts of one split (``true``: train).
+    """Records to edit or to train on: files, or the project's `own` facts.
 
+    `own` is ``train`` (or ``true``), ``test``, or ``year``: a kind of edit that is refused as training data.
     `keep` and `drop` choose by task or kind, `form` by the prompt's form: question or statement; `text` is
     ordinary text, for training.
     """
@@ -83,6 +88,7 @@ class TableSpec:
     columns: tuple[str, ...] = ("measure",)
     compare: str = "editor"
     pairs: tuple[tuple[str, str], ...] = ()
+    figure: tuple[str, ...] = ()  # measures that the report draws as bars
     average: bool = False
     published: tuple[str, ...] = ()
     title: str = ""
@@ -106,8 +112,14 @@ class Plan:
     wordings: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     training: dict[str, DataSpec] = field(default_factory=dict)
     limit: int | None = None
-    steps: int | None = None  # the most steps of any training
+    steps: int | None = None  # the most steps of a training whose editor names no cap of its own
     seeds: tuple[int, ...] = (0,)
     sample: int = 0  # seed of the draw of records under `limit`: the same for all cells, so that they pair
     batch: int = 16
     cache: bool = True  # prefix states on disk, rounded to half precision
+
+
+def title_of(plan: Plan, axis: str, name: str) -> str:
+    """A data set, editor or condition as a person reads it; the name itself where it has no title."""
+    section: dict[str, Any] = {"data": plan.data, "editor": plan.editors, "condition": plan.conditions}
+    return getattr(section.get(axis, {}).get(name), "title", "") or name

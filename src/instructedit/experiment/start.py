@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from instructedit.backbone.loading import load_backbone
-from instructedit.errors import InstructEditError, UnknownNameError
+from instructedit.errors import InstructEditError, ModelError, UnknownNameError
 from instructedit.experiment.cells import Cell, Keys, all_cells, choose_cells
 from instructedit.experiment.plan import parse_plan
 from instructedit.experiment.running import Workshop, versions
@@ -17,11 +17,15 @@ from instructedit.experiment.store import RunFolder, unfinished
 
 @dataclass(frozen=True)
 class Session:
-    """A plan opened on a folder: the chosen cells with their keys, and the workshop that makes editors."""
+    """A plan opened on a folder: the chosen cells with their keys, and the workshop that makes editors.
+
+    `missing` says why a model of the plan could not be loaded: its cells are not among the chosen.
+    """
 
     plan: Plan
     workshop: Workshop
     chosen: list[tuple[Cell, str]]
+    missing: dict[str, str] = field(default_factory=dict)
 
     @property
     def left(self) -> list[tuple[Cell, str]]:
@@ -42,9 +46,9 @@ def open_session(
     """Check a plan, read its records, key its cells and choose those that `only` names.
 
     Models are loaded to learn their checksums and the plan is written into `folder`; with `dry_run` neither
-    is done and the checksums of the run's last start are believed. `options` go to `load_backbone` and are in
-    no key. Errors: as `parse_plan`, `Sources.data` and `load_backbone`; `UnknownNameError` where `only` names
-    nothing.
+    is done and the checksums of the run's last start are believed. The cells of a model that cannot be loaded
+    are left out, unless none can. `options` go to `load_backbone` and are in no key. Errors: as `parse_plan`,
+    `Sources.data` and `load_backbone`; `UnknownNameError` where `only` names nothing.
     """
     plan, run = parse_plan(values), RunFolder(folder)
     chosen = choose_cells(plan, only)
@@ -53,16 +57,38 @@ def open_session(
             f"no cell is named {', '.join(only)}. Expected a table ({', '.join(plan.tables)}), or a pattern "
             f"such as {all_cells(plan)[0]} with * for any name."
         )
-    checksums = run.checksums()
+    checksums, missing = run.checksums(), {}
     if not dry_run:
-        for model in dict.fromkeys(cell.model for cell in chosen):
-            checksums[model] = load_backbone(**{**plan.models[model], **(options or {})}).checksum
+        read, missing = _read_checksums(
+            plan, list(dict.fromkeys(cell.model for cell in chosen)), options or {}
+        )
+        checksums |= read
+        chosen = [cell for cell in chosen if cell.model not in missing]
     keys = Keys(plan, Sources(plan, finder), checksums)
     keyed = list(keys.all(chosen))
     if not dry_run:
         facts = {"checksums": checksums, "versions": versions(), "command": command}
         run.write_plan(values, _all_keys(keys, dict(keyed)), facts)
-    return Session(plan, Workshop(plan, keys, run, options or {}), keyed)
+    return Session(plan, Workshop(plan, keys, run, options or {}), keyed, missing)
+
+
+def _read_checksums(
+    plan: Plan, models: Sequence[str], options: Values
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The checksums of the models that can be loaded, and why the others cannot.
+
+    Errors: `ModelError` where none can.
+    """
+    found: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for model in models:
+        try:
+            found[model] = load_backbone(**{**plan.models[model], **options}).checksum
+        except ModelError as error:
+            missing[model] = str(error)
+            if len(missing) == len(models):
+                raise
+    return found, missing
 
 
 def _all_keys(keys: Keys, known: dict[Cell, str]) -> dict[str, str]:

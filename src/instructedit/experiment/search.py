@@ -1,0 +1,149 @@
+"""The same small search for every method that needs no training: settings are tried on training data."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import yaml
+
+from instructedit.backbone import Backbone, PrefixCache
+from instructedit.editors.registry import find_method, make_method
+from instructedit.errors import OutputError, unknown_name
+from instructedit.evaluation import estimate, evaluate, select
+from instructedit.evaluation.rows import Row
+from instructedit.experiment.chosen import Chosen, Try, Values, read_search
+from instructedit.experiment.measures import OF_THE_MEAN, measure_rows
+from instructedit.types import EditCase
+
+Grid = Mapping[str, Sequence[Any]]
+Load = Callable[
+    [Values], tuple[Backbone, Any]
+]  # from settings to a model with the method's sites, and the method
+
+
+@cache
+def load_grids() -> dict[str, Any]:
+    """Everything in ``search.yaml``: the number of tries, and each method's grid."""
+    return yaml.safe_load((files("instructedit.experiment") / "search.yaml").read_text(encoding="utf-8"))
+
+
+def find_grid(method: str) -> Grid:
+    """The package's grid of a method.
+
+    Errors: `UnknownNameError` for a method that does not exist, or has none.
+    """
+    find_method(method)
+    grids = load_grids()["grids"]
+    if method not in grids:
+        raise unknown_name("method with a grid", method, list(grids))
+    return grids[method]
+
+
+def list_settings(method: str, grid: Grid, tries: int | None = None, seed: int = 0) -> list[Values]:
+    """The settings to try: the method's own first, then combinations of the grid that differ from them.
+
+    `tries` in all, as many as for every method where it is left out; of more combinations some are drawn by
+    `seed`, in the grid's order. Errors: as `make_method`, before anything is tried.
+    """
+    for name, values in grid.items():
+        for value in values:
+            make_method(method, {name: value})
+    defaults = {setting.name: setting.default for setting in fields(find_method(method))}
+    own = {name: defaults[name] for name in grid}
+    made = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    others = [settings for settings in made if settings != own]
+    count = max(0, min((tries or load_grids()["tries"]) - 1, len(others)))
+    drawn = sorted(random.Random(seed).sample(range(len(others)), count))
+    return [own, *(others[place] for place in drawn)]
+
+
+def open_search(path: Path, method: str, facts: Values, *, force: bool = False) -> Chosen:
+    """A new search, or the one in `path` to be continued.
+
+    Errors: as `read_search`; `OutputError` when the file holds tries of a search with other `facts`.
+    """
+    if force or not path.exists():
+        return Chosen(method, facts)
+    found = read_search(path, method)
+    if found.tries and found.facts != facts:
+        told = sorted(name for name in facts if found.facts.get(name) != facts[name])
+        raise OutputError(
+            f"{path} holds a search with other facts ({', '.join(told)}). Choose another file, or pass "
+            "--force to begin again."
+        )
+    return replace(found, facts=facts)
+
+
+@dataclass
+class Bench:
+    """Cases to try settings on, and the model; it is loaded again only where a setting moves the sites."""
+
+    method: str
+    load: Load
+    cases: Sequence[EditCase]
+    batch: int = 16
+    seed: int = 0
+    loaded: Backbone | None = field(default=None, init=False)
+
+    def run(
+        self, chosen: Chosen, settings: Sequence[Values], path: Path, say: Callable[[str], None] = print
+    ) -> Chosen:
+        """Try what has not been tried; the file is written after every try.
+
+        Errors: as the first `load`; what a try raises is written down with it, and the next is made.
+        """
+        known = [one.settings for one in chosen.tries]
+        with TemporaryDirectory(prefix="instructedit-") as place:
+            for one in settings:
+                if one not in known:
+                    made = self.attempt(one, Path(place))
+                    chosen = replace(chosen, tries=(*chosen.tries, made))
+                    chosen.save(path)
+                    say(f"{one}: {made.error or f'{100 * (made.score or 0.0):.1f}'}, {made.seconds:.0f} s")
+        return chosen
+
+    def attempt(self, settings: Values, cache: Path) -> Try:
+        """Edit the cases with some settings and ask their bare prompts; prefix states are kept in `cache`."""
+        backbone, editor = self.prepare(settings)
+        start = perf_counter()
+        try:
+            told: Values = {"split": "train", "instructed": False, "batch": self.batch, "seed": self.seed}
+            states = PrefixCache(cache, backbone)
+            rows = evaluate(backbone, editor, self.cases, resamples=0, cache=states, **told).rows
+        except Exception as error:
+            message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return Try(settings, seconds=perf_counter() - start, error=message)
+        score, measures = score_rows(rows)
+        return Try(settings, score, measures, perf_counter() - start)
+
+    def prepare(self, settings: Values) -> tuple[Backbone, Any]:
+        """The method with some settings, and the model with its sites. Errors: as `load`."""
+        if self.loaded is not None and "layers" not in settings:
+            return self.loaded, make_method(self.method, settings)
+        self.loaded, editor = self.load(settings)
+        return self.loaded, editor
+
+
+def score_rows(rows: Sequence[Row]) -> tuple[float, dict[str, float]]:
+    """The mean over tasks of the mean of a task's measures, and the mean over tasks of every measure.
+
+    These are Reliability, Generalization, Locality and Portability of bare prompts, where a task has them:
+    means over cases of the mean over a case's probes.
+    """
+    tasks = [_measure(select(rows, task=task)) for task in sorted({row["task"] for row in rows})]
+    names = [name for name in OF_THE_MEAN if any(name in task for task in tasks)]
+    measures = {name: fmean(task[name] for task in tasks if name in task) for name in names}
+    return fmean(fmean(task.values()) for task in tasks), measures
+
+
+def _measure(rows: Sequence[Row]) -> dict[str, float]:
+    found = {name: estimate(values, resamples=0) for name, values in measure_rows(rows).items()}
+    return {name: one.mean for name, one in found.items() if one is not None and name in OF_THE_MEAN}
