@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "instructedit.cli.train:train_editor",
     "edit": "instructedit.cli.edit:edit_model",
     "evaluate": "instructedit.cli.evaluate:evaluate_editor",
+    "search": "instructedit.cli.search:search_settings",
     "analyse": "instructedit.cli.analyse:analyse_directions",
     "export": "instructedit.cli.export:export_edit",
     "ls": "instructedit.cli.ls:list_names",
