@@ -16,12 +16,12 @@ def report_experiment(
     out: Annotated[Path | None, Parameter(help="Folder for the pages; left out, the run's own.")] = None,
     common: Common = COMMON,
 ) -> Report:
-    """Write the plan's tables, as far as their cells are finished: report.md, report.html and report.json.
+    """Write the plan's tables, as far as their cells are finished: report.md, .html, .json and figures.
 
     Means with 95 % intervals, the best in bold only where its difference is beyond them, and the paper's own
     figures beside, marked as another model's.
     """
-    from instructedit.experiment.page import write_html, write_markdown
+    from instructedit.experiment.page import pictures, write_html, write_markdown
     from instructedit.experiment.report import make_report
     from instructedit.experiment.store import RunFolder
     from instructedit.storage import write_atomic, write_json
@@ -34,5 +34,8 @@ def report_experiment(
     write_atomic(files[0], write_markdown(blocks))
     write_atomic(files[1], write_html(blocks))
     write_json(files[2], numbers)
+    for picture in pictures(blocks):
+        write_atomic(place / picture.file, picture.svg)
+        files.append(place / picture.file)
     data = {"files": [str(file) for file in files], "numbers": len(numbers)}
-    return Report(data, [f"Wrote {len(numbers)} numbers into {', '.join(map(str, files))}"])
+    return Report(data, [f"Wrote {len(numbers)} numbers into {', '.join(map(str, files[:3]))}"])

@@ -1,89 +1,62 @@
-"""A page of headings, paragraphs and tables, written as Markdown and as one HTML file that needs no other."""
+"""The page that a run's report is written as: the blocks of every report, and pictures."""
 
 import html
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from instructedit.report.tables import format_table
+from instructedit.report import page
+from instructedit.report.page import Heading, Paragraph, Table
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
-th { border-bottom: 2px solid #888; }
-.foreign { background: #f6f1e4; padding: .2rem 1rem; border-left: 4px solid #b58900; }
-code { background: #f2f2f2; padding: 0 .2rem; }
-"""
+__all__ = ["Block", "Heading", "Paragraph", "Picture", "Table", "pictures", "write_html", "write_markdown"]
+FIT = "max-width: 100%; height: auto"  # a wide picture shrinks to the page
 
 
 @dataclass(frozen=True)
-class Heading:
-    """A heading; level 1 is the page's title."""
+class Picture:
+    """An SVG under a name of letters, digits and dashes, with what it shows and where it comes from."""
 
-    text: str
-    level: int = 2
+    name: str
+    svg: str
+    caption: str
 
-
-@dataclass(frozen=True)
-class Paragraph:
-    """Running text; `**bold**` and backquoted code are understood."""
-
-    text: str
+    @property
+    def file(self) -> str:
+        return f"figures/{self.name}.svg"
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of texts; `foreign` marks numbers that are not this run's, each line of them."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    foreign: str = ""
+Block = Heading | Paragraph | Table | Picture
 
 
-Block = Heading | Paragraph | Table
+def pictures(blocks: Sequence[Block]) -> Iterator[Picture]:
+    """The pictures among the blocks: Markdown wants each as the file that it names."""
+    return (block for block in blocks if isinstance(block, Picture))
 
 
 def write_markdown(blocks: Sequence[Block]) -> str:
-    """The page as Markdown."""
-    return "\n\n".join(part for part in map(_markdown, blocks) if part) + "\n"
+    """The page as Markdown, with links to the pictures' files."""
+    return page.write_markdown([_linked(block) if isinstance(block, Picture) else block for block in blocks])
 
 
-def _markdown(block: Block) -> str:
-    if isinstance(block, Heading):
-        return f"{'#' * block.level} {block.text}"
-    if isinstance(block, Paragraph):
-        return block.text
-    table = format_table(block.columns, block.rows)
-    if not block.foreign:
-        return table
-    return "\n".join(f"> {line}".rstrip() for line in [f"**{block.foreign}**", "", *table.splitlines()])
+def _linked(picture: Picture) -> Paragraph:
+    return Paragraph(f"![{picture.name}]({picture.file})\n\n{picture.caption}")
 
 
 def write_html(blocks: Sequence[Block]) -> str:
-    """The page as one HTML document without scripts, and without anything from elsewhere."""
-    title = next((block.text for block in blocks if isinstance(block, Heading)), "Report")
-    body = "\n".join(map(_html, blocks))
-    head = f'<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n<style>{STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+    """The page as one HTML document that holds its pictures."""
+    held = [Paragraph(_place(block)) if isinstance(block, Picture) else block for block in blocks]
+    text = page.write_html(held)
+    for picture in pictures(blocks):
+        text = text.replace(f"<p>{_place(picture)}</p>", _embed(picture))
+    return text
 
 
-def _html(block: Block) -> str:
-    if isinstance(block, Heading):
-        return f"<h{block.level}>{_inline(block.text)}</h{block.level}>"
-    if isinstance(block, Paragraph):
-        return f"<p>{_inline(block.text)}</p>"
-    if not block.rows:
-        return ""
-    head = "".join(f"<th>{_inline(text)}</th>" for text in block.columns)
-    rows = "\n".join("<tr>" + "".join(f"<td>{_inline(x)}</td>" for x in row) + "</tr>" for row in block.rows)
-    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
-    if not block.foreign:
-        return table
-    return f'<div class="foreign">\n<p><strong>{_inline(block.foreign)}</strong></p>\n{table}\n</div>'
+def _place(picture: Picture) -> str:
+    return f"picture:{picture.name}"
 
 
-def _inline(text: str) -> str:
-    escaped = html.escape(text, quote=False)
-    bold = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escaped)
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", bold)
+def _embed(picture: Picture) -> str:
+    """The SVG without what stands before it in a file of its own, and its caption."""
+    drawn = picture.svg[picture.svg.index("<svg") :]
+    caption = html.escape(picture.caption, quote=False)
+    fitted = drawn.strip().replace("<svg", f'<svg style="{FIT}"', 1)
+    return f"<figure>\n{fitted}\n<figcaption>{caption}</figcaption>\n</figure>"

@@ -8,12 +8,14 @@ from typing import Any
 
 from instructedit.evaluation.bootstrap import Estimate
 from instructedit.experiment.cells import all_cells
+from instructedit.experiment.figures import ABSENT, can_draw, draw_table
 from instructedit.experiment.measures import MEASURES, Measure
+from instructedit.experiment.origin import list_facts
 from instructedit.experiment.page import Block, Heading, Paragraph, Table
 from instructedit.experiment.plan import parse_plan
 from instructedit.experiment.published import published_table
 from instructedit.experiment.results import Entry, Grid, Place, Results, make_grid
-from instructedit.experiment.specs import AXES, Plan
+from instructedit.experiment.specs import AXES, Plan, title_of
 from instructedit.experiment.store import RunFolder
 
 NOTE = (
@@ -37,10 +39,14 @@ def make_report(run: RunFolder) -> tuple[list[Block], list[dict[str, Any]]]:
     plan = parse_plan(stored["plan"])
     results = Results(run, stored["keys"])
     blocks: list[Block] = [Heading(f"Experiment: {plan.name}", 1), Paragraph(NOTE)]
+    drawn = can_draw()
+    if not drawn and any(table.figure for table in plan.tables.values()):
+        blocks.append(Paragraph(ABSENT))
     numbers: list[dict[str, Any]] = []
     for name, table in plan.tables.items():
         grid = make_grid(plan, table, results)
         blocks += _table_blocks(plan, name, grid)
+        blocks += draw_table(plan, stored, name, grid) if table.figure and drawn else ()
         numbers += [{"table": name, **number} for number in _numbers(grid)]
     return [*blocks, *_failures(plan, run, stored["keys"]), *_origin(plan, stored)], numbers
 
@@ -95,10 +101,7 @@ def layout(plan: Plan, grid: Grid, texts: dict[Place, str]) -> Table:
 
 
 def _title(plan: Plan, axis: str, name: str) -> str:
-    if axis == "measure":
-        return MEASURES[name].title
-    section = {"data": plan.data, "editor": plan.editors, "condition": plan.conditions}.get(axis, {})
-    return getattr(section.get(name), "title", "") or name
+    return MEASURES[name].title if axis == "measure" else title_of(plan, axis, name)
 
 
 def _show(place: Place, entry: Entry, usual: tuple[int, int]) -> str:
@@ -153,18 +156,5 @@ def _failures(plan: Plan, run: RunFolder, keys: dict[str, str]) -> list[Block]:
 
 def _origin(plan: Plan, stored: dict[str, Any]) -> list[Block]:
     """The command, models, seeds and versions that the numbers come from."""
-    limit = "all" if plan.limit is None else f"{plan.limit}, drawn by seed {plan.sample}"
-    facts = {
-        "Command": f"`{stored.get('command', '–')}`",
-        "Records a data set at the most": limit,
-        "Training steps at the most": "as configured" if plan.steps is None else str(plan.steps),
-        "Seeds": ", ".join(map(str, plan.seeds)),
-        **{f"Model {name}": _model(stored, name, options) for name, options in plan.models.items()},
-        **{f"Version of {name}": text for name, text in stored.get("versions", {}).items()},
-    }
+    facts = list_facts(plan, stored)
     return [Heading("Where it comes from"), Table(["What", "Value"], [[k, v] for k, v in facts.items()])]
-
-
-def _model(stored: dict[str, Any], name: str, options: dict[str, Any]) -> str:
-    told = ", ".join(f"{key} {value}" for key, value in options.items()) or "as configured"
-    return f"{told}; weights {stored.get('checksums', {}).get(name, 'never loaded')[:16]}"
