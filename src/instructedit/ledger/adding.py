@@ -8,8 +8,9 @@ from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.many import CHUNK
 from instructedit.errors import EditorFileError
 from instructedit.ledger.entries import Entry, Plan
-from instructedit.ledger.solving import pack_rounds, read_rounds, solve_together, unpack_rounds
+from instructedit.ledger.solving import pack_rounds, read_rounds, solve_sums, solve_together, unpack_rounds
 from instructedit.ledger.store import Store
+from instructedit.ledger.sums import sum_up
 from instructedit.ledger.writer import Draft, StoreWriter
 from instructedit.progress import track
 
@@ -50,14 +51,16 @@ def solve_entries(store: Store, editor: InstructedEditor, entries: Iterable[Entr
     return solve_together(editor.hypernetwork, edits)
 
 
-def solve_with(store: Store, editor: InstructedEditor, drafts: Sequence[Draft]) -> LowRankDelta:
-    """The one update of a store as it will be once `drafts` count.
+def solve_with(store: StoreWriter, editor: InstructedEditor, drafts: Sequence[Draft]) -> LowRankDelta:
+    """The one update of a store as it will be once `drafts` count, from the sums that it keeps.
 
     Errors: as `solve_entries`.
     """
+    require_solver(editor)
     gone = {name for draft in drafts for name in draft.replaces}
     stay = [entry for entry in store.in_force if entry.id not in gone]
-    return solve_entries(store, editor, [*stay, *(Entry(draft.line()) for draft in drafts)])
+    entries = [*stay, *(Entry(draft.line()) for draft in drafts)]
+    return solve_sums(editor.hypernetwork, sum_up(store, editor.hypernetwork, entries))
 
 
 def require_solver(editor: object) -> None:

@@ -1,6 +1,7 @@
 """What an edit is solved from, read once and kept, and the one update that all edits together give."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from safetensors.torch import load, save
@@ -76,7 +77,14 @@ def unpack_rounds(data: bytes) -> Rounds:
     return [{site: SiteRows(**parts) for site, parts in sites.items()} for sites in rounds]
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Sums:
+    """The normal equations of edits, one a round: by site e^lambda C + sum of K.T K and sum of K.T D."""
+
+    systems: list[dict[str, Tensor]] = field(default_factory=list)
+    moments: list[dict[str, Tensor]] = field(default_factory=list)
+
+
 def solve_together(network: Hypernetwork, edits: Iterable[Rounds]) -> LowRankDelta:
     """The one update (b = 1) of all edits, from the sum of their normal equations: in any order the same.
 
@@ -84,8 +92,14 @@ def solve_together(network: Hypernetwork, edits: Iterable[Rounds]) -> LowRankDel
     last keys are asked to stay where they are; the update is the sum of the rounds. No edits: no change.
     Source: MALMEN (arXiv 2311.04661), eq. 5.
     """
-    systems: list[dict[str, Tensor]] = []
-    moments: list[dict[str, Tensor]] = []
+    return solve_sums(network, add_up(network, edits))
+
+
+@torch.no_grad()
+def add_up(network: Hypernetwork, edits: Iterable[Rounds], before: Sums | None = None) -> Sums:
+    """The normal equations of edits, and of those that `before` holds already; in any order the same."""
+    systems = [dict(sites) for sites in before.systems] if before else []
+    moments = [dict(sites) for sites in before.moments] if before else []
     for chunk in _chunks(edits):
         depth = max(map(len, chunk))
         while len(systems) < depth:  # those before ended a round earlier: their last keys are there
@@ -93,11 +107,17 @@ def solve_together(network: Hypernetwork, edits: Iterable[Rounds]) -> LowRankDel
             moments.append({})
         for number in range(len(systems)):
             _add(network, chunk, number, systems[number], moments[number])
+    return Sums(systems, moments)
+
+
+@torch.no_grad()
+def solve_sums(network: Hypernetwork, sums: Sums) -> LowRankDelta:
+    """The update (b = 1) of the edits that were added up."""
     updates = {}
     for name, shape, index in network.places():
         parts = [
             shape.to_weight(index, torch.cholesky_solve(moment[name], torch.linalg.cholesky(system[name])))
-            for system, moment in zip(systems, moments, strict=True)
+            for system, moment in zip(sums.systems, sums.moments, strict=True)
         ]
         whole = torch.stack(parts).sum(0) if parts else torch.zeros(shape.d_out, shape.d_in)
         updates[name] = whole[None]

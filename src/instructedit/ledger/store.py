@@ -15,7 +15,7 @@ from instructedit.ledger.log import Event, read_log
 from instructedit.storage import new_folder, read_json, write_atomic, write_json
 
 FORMAT = "instructedit-store-1"
-FACTS, LOG, EDITS = "store.json", "log.jsonl", "edits"
+FACTS, LOG, EDITS, SUMS = "store.json", "log.jsonl", "edits", "sums.safetensors"
 
 
 def create_store(

@@ -12,7 +12,7 @@ from instructedit.data import case_to_record
 from instructedit.ledger.entries import Entry, OnConflict, plan_edits
 from instructedit.ledger.lock import hold_lock
 from instructedit.ledger.log import append_log
-from instructedit.ledger.store import EDITS, FACTS, LOG, Store, next_ids, now, read_facts
+from instructedit.ledger.store import EDITS, FACTS, LOG, SUMS, Store, next_ids, now, read_facts
 from instructedit.storage import cannot_write, write_atomic
 from instructedit.types import EditCase
 
@@ -60,7 +60,8 @@ class StoreWriter(Store):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        for left in (self.folder / EDITS).glob(".*"):  # by a writer that was stopped
+        left_over = [*(self.folder / EDITS).glob(".*"), *self.folder.glob(f".{SUMS}.*")]
+        for left in left_over:  # by a writer that was stopped
             with suppress(OSError):
                 left.unlink()
 
