@@ -35,6 +35,7 @@ STORE_COMMANDS = {
     "replace": "instructedit.cli.store.replace:replace_edit",
     "diff": "instructedit.cli.store.reading:show_difference",
     "check": "instructedit.cli.store.check:check_store",
+    "card": "instructedit.cli.store.card:write_store_card",
     "import": "instructedit.cli.store.importing:import_edits",
     "export": "instructedit.cli.store.exporting:export_store",
 }
