@@ -60,6 +60,11 @@ def test_only_gpt2_is_transposed(family):
             ["model.layers.3.self_attn.o_proj", "model.layers.3.mlp.down_proj"],
         ),
         ("names=down_proj", [f"model.layers.{n}.mlp.down_proj" for n in (1, 2, 3)]),
+        ("blocks=-3--2,part=output", [f"model.layers.{n}.mlp.down_proj" for n in (1, 2)]),
+        (
+            "blocks=-2,part=output; blocks=-1,names=up_proj",
+            ["model.layers.2.mlp.down_proj", "model.layers.3.mlp.up_proj"],
+        ),
         ("blocks=2", [f"model.layers.2.mlp.{n}_proj" for n in ("gate", "up", "down")]),
     ],
 )

@@ -18,7 +18,7 @@ from instructedit.errors import ModelError
 
 _MLP = re.compile(r"mlp|ffn|feed_?forward|^fc\d*$", re.IGNORECASE)
 _ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)
-_KEYS = ("blocks", "names")
+_KEYS = ("blocks", "names", "part")
 
 Named = tuple[str, nn.Module]
 
@@ -64,7 +64,8 @@ def find_sites(model: Any, spec: str | None = None, blocks: int = 3) -> tuple[Si
 
     `spec` is a comma list. Items like ``*.27.mlp.down_proj`` are patterns over dotted names. Items
     like ``blocks=20-25|28`` and ``names=down_proj|gate_proj`` filter the linears of those blocks
-    (the last `blocks` without ``blocks=``; the MLP's without ``names=``).
+    (the last `blocks` without ``blocks=``; the MLP's without ``names=``); numbers below zero count from
+    the end, and ``part=output`` leaves the MLP's output projections. Lists joined by ``;`` add up.
     Errors: `ModelError` when nothing matches, saying what there is, or when the MLP is a mixture of experts.
     """
     root, members = find_blocks(model)
@@ -74,8 +75,12 @@ def find_sites(model: Any, spec: str | None = None, blocks: int = 3) -> tuple[Si
             f"Expected 1 to {len(members)}."
         )
     last = range(max(0, len(members) - blocks), len(members))
-    chosen = _by_spec(root, members, spec, last, model) if spec else _mlp_of(root, members, last, model)
-    return tuple(_site(name, module, root) for name, module in chosen)
+    if not spec:
+        return tuple(_site(name, module, root) for name, module in _mlp_of(root, members, last, model))
+    asked = {name for part in spec.split(";") for name, _ in _by_spec(root, members, part, last, model)}
+    if not asked:
+        raise ModelError(f"no layer matches the sites {spec!r}. It holds {_names(_linears(root, members))}.")
+    return tuple(_site(name, module, root) for name, module in _linears(root, members) if name in asked)
 
 
 def _site(name: str, module: nn.Module, root: str) -> Site:
@@ -163,14 +168,20 @@ def _by_spec(root: str, members: nn.ModuleList, spec: str, last: range, model: A
         )
     numbers = _numbers(filters["blocks"], len(members)) if "blocks" in filters else set(last)
     if filters and "names" not in filters:
-        return _mlp_of(root, members, numbers, model)
-    if filters:
-        patterns = filters["names"].split("|")
-        everything = [(n, m) for n, m in everything if _site(n, m, root).block in numbers]
-    chosen = [(name, module) for name, module in everything if any(_matches(name, p) for p in patterns)]
-    if not chosen:
-        raise ModelError(f"no layer matches the sites {spec!r}. This model holds {_names(everything)}.")
-    return chosen
+        chosen = _mlp_of(root, members, numbers, model)
+    else:
+        patterns = filters["names"].split("|") if filters else patterns
+        within = [(n, m) for n, m in everything if not filters or _site(n, m, root).block in numbers]
+        chosen = [(n, m) for n, m in within if any(_matches(n, pattern) for pattern in patterns)]
+    return _part_of(chosen, filters.get("part", "whole"), model)
+
+
+def _part_of(found: list[Named], part: str, model: Any) -> list[Named]:
+    """All of an MLP's linears, or those alone that end in the hidden size."""
+    if part not in ("whole", "output"):
+        raise ModelError(f"no part {part!r} of an MLP. Expected whole or output.")
+    width = int(model.config.get_text_config().hidden_size)
+    return [(n, m) for n, m in found if part == "whole" or weight_shape(m)[0] == width]
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -178,19 +189,18 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _numbers(text: str, count: int) -> set[int]:
-    """The blocks of ``20-25|28``; a number below zero counts from the end."""
+    """The blocks of ``20-25|28`` or ``-6--1``; a number below zero counts from the end."""
     found: set[int] = set()
     for part in text.split("|"):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?|(-\d+)", part.strip())
+        match = re.fullmatch(r"(-?\d+)(?:-(-?\d+))?", part.strip())
         if not match:
             raise ModelError(
                 f"cannot read the blocks {text!r}. Expected numbers and ranges such as '20-25|28'."
             )
-        start = count + int(match[3]) if match[3] else int(match[1])
-        end = int(match[2]) if match[2] else start
-        if not 0 <= start <= end < count:
+        start, end = (int(x) + count * x.startswith("-") for x in (match[1], match[2] or match[1]))
+        if start > end or end >= count:
             raise ModelError(f"no blocks {part!r}: this model has the blocks 0 to {count - 1}.")
-        found.update(range(start, end + 1))
+        found.update(range(max(start, 0), end + 1))  # a short model has fewer before its last
     return found
 
 

@@ -58,6 +58,9 @@ class Training:
     cache: Path | None = None
     """Folder of the cached prefix states; left out, a folder of the run."""
 
+    begin: Path | None = None
+    """Editor file whose weights the run begins with, where it knows the sites."""
+
     tracker: Texts = ()
     """A tracker that accelerate knows, such as tensorboard; repeatable."""
 
@@ -107,6 +110,7 @@ def train_editor(
         cache_folder=training.cache,
         facts=_facts(cases, training),
         trackers=training.tracker,
+        begin=training.begin,
     )
     data = {
         "editor": str(result.editor),
@@ -128,10 +132,11 @@ def read_settings(name: str, changes: Sequence[str], model: ModelChoice, sample:
     settings = from_dict(read_config(Path(name))) if is_file else named_config(name)
     for change in changes:
         settings = from_dict(_parse_change(change), settings)
+    last = model.blocks != MODEL.blocks  # asked for: then the configuration's own sites do not count
     return replace(
         settings,
-        sites=model.sites or settings.sites,
-        blocks=model.blocks if model.blocks != MODEL.blocks else settings.blocks,
+        sites=model.sites or (None if last else settings.sites),
+        blocks=model.blocks if last else settings.blocks,
         seed=sample.seed or settings.seed,
     )
 
@@ -176,6 +181,7 @@ def _facts(cases: Sequence[EditCase], training: Training) -> dict[str, Any]:
         "tasks": dict(sorted(Counter(case.task for case in cases).items())),
         "data": {path.name: sha256_file(path) for path in files},
         "own_data": training.own or not training.data,
+        **({"begin": sha256_file(training.begin)} if training.begin else {}),
     }
 
 

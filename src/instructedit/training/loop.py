@@ -13,17 +13,19 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
 from instructedit.backbone import Backbone, PrefixCache
-from instructedit.editors.editor_file import save_editor
+from instructedit.editors.editor_file import load_editor, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.registry import find_trained
 from instructedit.errors import DataError
 from instructedit.progress import track
+from instructedit.storage import sha256_file
 from instructedit.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from instructedit.training.config import TrainConfig
 from instructedit.training.course import Course
 from instructedit.training.lesson_step import LessonStep, validation_score
 from instructedit.training.metrics_log import MeanReadings, MetricsLog
 from instructedit.training.moments import collect_moments, measure_instructions
+from instructedit.training.warm_start import warm_start
 
 STEP_SIZES = (
     "log_step",
@@ -56,17 +58,19 @@ def train(
     facts: dict[str, Any] | None = None,
     trackers: Sequence[str] = (),
     on_step: Callable[[int], None] | None = None,
+    begin: Path | None = None,
 ) -> TrainResult:
     """Train an editor on a course of cases; write ``editor.safetensors``, ``metrics.jsonl`` and a checkpoint.
 
-    A run in `out` that was interrupted is continued to the bit. `facts` joins the editor's header.
+    A run in `out` that was interrupted is continued to the bit. `facts` joins the editor's header. `begin`
+    is an editor whose weights are taken over, see `warm_start`.
     Errors: `DataError` when `out` holds another run, `OutputError` when it cannot be written.
     """
     accelerator = start_processes(config, backbone, out, trackers)
     kind = find_trained(config.editor.kind)
     editor = kind(config.editor, backbone.sites, backbone.width, config.seed).to(backbone.device)
     optimizer = torch.optim.Adam(parameter_groups(editor, config))
-    progress = Progress(run=run_digest(config, backbone, course))
+    progress = Progress(run=run_digest(config, backbone, course, begin))
     if (out / CHECKPOINT).exists():
         progress = load_checkpoint(out / CHECKPOINT, editor, optimizer, progress.run)
     accelerator.wait_for_everyone()
@@ -79,6 +83,8 @@ def train(
         edits, ordinary = course.moment_texts(editor, backbone), course.ordinary_texts(backbone)
         collect_moments(editor.hypernetwork, backbone, edits, ordinary, cache)
         measure_instructions(editor, backbone, course.instructions(), cache)
+        if begin is not None:
+            warm_start(editor, load_editor(begin))
     step = LessonStep(editor, backbone, cache, config)
     wrapped, optimizer = accelerator.prepare(step, optimizer)
     return Run(config, course, out, accelerator, step, wrapped, optimizer, progress, facts or {}).finish(
@@ -119,10 +125,11 @@ def parameter_groups(editor: InstructedEditor, config: TrainConfig) -> list[dict
     return [{"params": rest, "lr": config.lr}, {"params": steps, "lr": config.lr_steps}]
 
 
-def run_digest(config: TrainConfig, backbone: Backbone, course: Course) -> str:
-    """A digest of all that decides a run's result, the number of steps among it."""
+def run_digest(config: TrainConfig, backbone: Backbone, course: Course, begin: Path | None = None) -> str:
+    """A digest of all that decides a run's result, the number of steps and the first weights among it."""
+    first = [] if begin is None else [sha256_file(begin)]
     text = json.dumps(
-        [config.to_dict(), backbone.checksum, str(backbone.dtype), course.digest()],
+        [config.to_dict(), backbone.checksum, str(backbone.dtype), course.digest(), *first],
         sort_keys=True,
         default=str,
     )
