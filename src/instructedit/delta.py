@@ -50,9 +50,10 @@ class LowRankDelta:
     def __neg__(self) -> "LowRankDelta":
         return self.scale(-1.0)
 
-    def scale(self, factor: float) -> "LowRankDelta":
-        """The update times a number."""
-        return LowRankDelta(self.a, {n: x * factor for n, x in self.b.items()}, self.header)
+    def scale(self, factor: float | Float[Tensor, " b"]) -> "LowRankDelta":
+        """Every update times one number, or each times its own."""
+        each = factor[:, None, None] if isinstance(factor, Tensor) else factor
+        return LowRankDelta(self.a, {n: x * each for n, x in self.b.items()}, self.header)
 
     def spread(self, places: Sequence[int], count: int) -> "LowRankDelta":
         """Put edit i at `places[i]` among `count` edits; the others change nothing."""

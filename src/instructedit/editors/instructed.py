@@ -5,10 +5,10 @@ from contextlib import nullcontext
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from instructedit.backbone import Backbone, PrefixCache, Site
+from instructedit.backbone import Backbone, PrefixCache, Site, Text
 from instructedit.delta import LowRankDelta
 from instructedit.editors.requests import EditorConfig, RequestTexts
 from instructedit.factors import Anchors, Factors, answer_rows, capture, read_anchors
@@ -48,7 +48,7 @@ class InstructedEditor(nn.Module):
             part, told = [cases[i] for i in failed], [words[i] for i in failed]
             again = self.propose(backbone, part, told, under=delta[failed], whole=True)
             delta = delta + again.spread(failed, len(cases))
-        return delta
+        return self.temper(backbone, cases, words, delta) if self.config.strengths else delta
 
     @torch.no_grad()
     def taken(self, backbone: Backbone, cases: Sequence[EditCase], delta: LowRankDelta) -> list[bool]:
@@ -57,11 +57,51 @@ class InstructedEditor(nn.Module):
         A case without one answer, such as a sentiment, counts as taken.
         """
         texts = [backbone.text(case.prompt, case.wanted) for case in cases]
-        with delta.applied_to(backbone.model):
-            top = backbone.top(backbone.prefix(texts))
+        owner = torch.arange(len(cases), device=backbone.device)
+        return self._right(backbone, texts, owner, delta, backbone.prefix(texts)).tolist()
+
+    @torch.no_grad()
+    def temper(
+        self,
+        backbone: Backbone,
+        cases: Sequence[EditCase],
+        instructions: Sequence[str],
+        delta: LowRankDelta,
+    ) -> LowRankDelta:
+        """Each edit at the faintest of `config.strengths` that gives its answer in as many wordings as any.
+
+        What is stronger than it has to be is felt by prompts that have nothing to do with the edit.
+        """
+        pairs = zip(cases, instructions, strict=True)
+        groups = [self.texts.checks(backbone, *pair) for pair in pairs]
+        texts = [text for group in groups for text in group]
+        sizes = torch.tensor([len(group) for group in groups], device=backbone.device)
+        if not texts:
+            return delta
+        owner = torch.arange(len(cases), device=backbone.device).repeat_interleave(sizes)
+        hidden = backbone.prefix(texts)
+        chosen, most = torch.ones(len(cases), device=hidden.device), torch.zeros_like(sizes)
+        for strength in sorted(self.config.strengths):
+            right = self._right(backbone, texts, owner, delta.scale(strength), hidden)
+            count = torch.zeros_like(sizes).index_add(0, owner, right.to(sizes.dtype))
+            chosen = torch.where(count > most, strength, chosen)
+            most = torch.maximum(most, count)
+        return delta.scale(chosen)
+
+    @staticmethod
+    def _right(
+        backbone: Backbone,
+        texts: Sequence[Text],
+        owner: Int[Tensor, " m"],
+        delta: LowRankDelta,
+        hidden: Float[Tensor, "m t d"],
+    ) -> Bool[Tensor, " m"]:
+        """Whether each text's answer is the greedy one under its own edit."""
+        with delta.applied_to(backbone.model, owner):
+            top = backbone.top(hidden)
         rows, positions, targets = answer_rows(texts, top.device)
-        wrong = rows[backbone.logits(top[rows, positions]).argmax(-1) != targets].tolist()
-        return [index not in wrong for index in range(len(cases))]
+        wrong = rows[backbone.logits(top[rows, positions]).argmax(-1) != targets]
+        return torch.ones(len(texts), dtype=torch.bool, device=top.device).index_fill(0, wrong, False)
 
     def propose(
         self,

@@ -14,6 +14,7 @@ from instructedit.instructions import render
 from instructedit.types import EditCase
 
 OTHER, OWN, ANSWER, AFTER = range(len(ANCHOR_KINDS))
+CHECKS = 3  # further wordings, not among those that are read, in which an edit is tried out
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,15 @@ class EditorConfig:
     rounds: int = 1  # an edit that has not taken is made again on top of itself, up to so many times
     wordings: int = 0  # other wordings of a request whose rows are used as well, in `edit` only
     behind: bool = False  # so are those of the request behind its instruction, in `edit` only
+    strengths: Sequence[
+        float
+    ] = ()  # of these the faintest under which most wordings give the answer, in `edit`
     from_subject: bool = False  # use only the rows from the subject on: those before it are everyone's
     transform: TransformConfig = field(default_factory=TransformConfig)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "distil", tuple(self.distil))  # a list, where it was read from a file
+        for name in ("distil", "strengths"):  # lists, where they were read from a file
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
 class RequestTexts:
@@ -59,10 +64,26 @@ class RequestTexts:
 
     def wordings(self, backbone: Backbone, case: EditCase, instruction: str = "") -> list[Text]:
         """Other wordings of a request, its answer behind each; with `behind` its instruction makes one."""
-        prompts = self._reworded(case)
-        if self.config.behind and instruction and case.kind not in self.config.distil:
-            prompts = (*prompts, render(instruction, case.prompt, case.task))
+        prompts = (*self._reworded(case), *self._instructed(case, instruction))
         return [self._from_subject(backbone, prompt, case) for prompt in prompts]
+
+    def checks(self, backbone: Backbone, case: EditCase, instruction: str) -> list[Text]:
+        """What an edit is tried out on: the request, the same behind its instruction, and unread wordings.
+
+        None where there is no answer to look for.
+        """
+        if case.kind in self.config.distil:
+            return []
+        told, read = replace(case, subject=subject_of(case)), self._reworded(case)
+        fresh = [prompt for prompt in make_rephrases(told, 1, 2 * CHECKS) if prompt not in read][:CHECKS]
+        prompts = (case.prompt, *self._instructed(case, instruction), *fresh)
+        return [backbone.text(prompt, case.wanted) for prompt in prompts]
+
+    def _instructed(self, case: EditCase, instruction: str) -> tuple[str, ...]:
+        """The request behind its instruction, where that is read as well."""
+        if not self.config.behind or not instruction or case.kind in self.config.distil:
+            return ()
+        return (render(instruction, case.prompt, case.task),)
 
     def _reworded(self, case: EditCase) -> tuple[str, ...]:
         """Other prompts for the same answer by templates; none where there is no answer."""
