@@ -19,6 +19,7 @@ CARRIED = (  # group and measure of what shall come along with the edits
 )
 TOKENS = 12  # of an answer that is shown
 WORST = 10  # cases of each sort that are shown
+FAILED = 100  # questions that failed and are shown
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def measure_beside(
     `ids[i]` names `cases[i]`; `count` probes of each sort are asked an edit, and `passages` of ordinary text
     beside the package's own. ``carried`` has shares of right answers, ``moved`` by sort the shares of arg-max
     tokens and of whole answers that stayed and the KL(before ‖ after) in nats a token, each an `Estimate`;
-    ``failed`` and ``worst`` list at most `worst` cases with the answers before and after.
+    ``failed`` lists at most `FAILED` and ``worst`` at most `worst` cases of a sort, with the answers before
+    and after.
     """
     rows = _ask(backbone, delta, probe_cases(cases, count, seed), (3 * count, seed), ids)
     rows += _ask(backbone, delta, ordinary_cases(passages), (1, seed), None)
@@ -59,10 +61,10 @@ def measure_beside(
     moved = {sort: select(rows, group="locality", name=sort) for sort in SORTS}
     moved = {sort: [row for row in part if row["edited_kl"] is not None] for sort, part in moved.items()}
     listed = {sort: sorted(part, key=_harm, reverse=True)[:worst] for sort, part in moved.items()}
-    _write_answers(backbone, delta, [*failed[:worst], *(row for part in listed.values() for row in part)])
+    _write_answers(backbone, delta, [*failed[:FAILED], *(row for part in listed.values() for row in part)])
     return {
         "carried": [_carried(rows, group, metric, seed) for group, metric in CARRIED],
-        "failed": {"count": len(failed), "shown": [_show(row) for row in failed[:worst]]},
+        "failed": {"count": len(failed), "shown": [_show(row) for row in failed[:FAILED]]},
         "moved": {sort: _moved(part, seed) for sort, part in moved.items()},
         "worst": {sort: [_show(row) for row in part] for sort, part in listed.items()},
     }

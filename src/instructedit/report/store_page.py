@@ -16,6 +16,7 @@ from instructedit.report.store_page_text import (
     show_reading,
     show_share,
     show_target,
+    show_time,
     show_yes,
 )
 
@@ -30,7 +31,7 @@ NOTE = (
     "from resampled edits. An edit took when its target is the model's greedy answer to the bare prompt; an "
     "erasure, when the old answer is not; an opinion, when wanted replies are likelier than unwanted ones "
     "(p: how often). Unchanged compares the model with itself, token by token; KL is in nats a token, 0 "
-    "where nothing moved. Answers are greedy and cut short."
+    "where nothing moved. Answers are greedy and cut short. Marked rows do not hold, or have changed."
 )
 
 
@@ -99,7 +100,7 @@ def _edits(card: Card) -> list[Block]:
         return [Paragraph("No edit is in force.")]
     asked, took = [], []
     for edit in card["edits"]:
-        said = [edit[name] for name in ("id", "by", "time", "prompt")]
+        said = [edit["id"], edit["by"], show_time(edit["time"]), edit["prompt"]]
         holds = [show_yes(edit["took_when_made"]), show_yes(edit["now"].get("took"))]
         asked.append([*said, show_target(edit), edit["instruction"], edit["note"]])
         took.append([edit["id"], *holds, edit["prompt"], *show_reading(edit)])

@@ -59,8 +59,13 @@ def show_count(listed: Card) -> str:
     return str(count) if count == shown else f"{count}, {shown} of them here"
 
 
+def show_time(time: str) -> str:
+    """A record's time with a space, so that it may be broken there."""
+    return time.replace("T", " ").replace("+00:00", " UTC")
+
+
 def show_event(event: Card) -> str:
     """One line of an edit's history."""
     by = f" by {event['by']}" if event["by"] else ""
     note = f": {event['note']}" if event["note"] else ""
-    return f"{event['time']} {event['event']} {event['id']}{by}{note}"
+    return f"{show_time(event['time'])} {event['event']} {event['id']}{by}{note}"
