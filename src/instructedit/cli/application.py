@@ -22,6 +22,7 @@ COMMANDS = {
     "card": "instructedit.cli.card:write_card",
     "experiment": "instructedit.cli.experiment:run_experiment",
     "report": "instructedit.cli.experiment_report:report_experiment",
+    "serve": "instructedit.cli.serve:serve_page",
 }
 DATA_COMMANDS = {"make": "instructedit.cli.data:make_data"}
 INSTRUCTION_COMMANDS = {"make": "instructedit.cli.instructions:make_instructions"}

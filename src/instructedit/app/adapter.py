@@ -1,0 +1,40 @@
+"""All edits in force as one LoRA folder in a zip, without the server's paths in it."""
+
+import tempfile
+import zipfile
+from pathlib import Path
+
+from instructedit.app.book import Book
+from instructedit.app.cleaning import hide_known
+from instructedit.app.work import Work
+from instructedit.errors import DataError
+from instructedit.export import save_lora
+from instructedit.export.record import base_path
+from instructedit.ledger.store import Store
+
+TEXTS = (".json", ".md")
+
+
+def write_adapter(book: Book, out: Path, work: Work) -> Path:
+    """Write the zip of the PEFT folder, which was loaded back and compared before.
+
+    A base model that lies in a folder of the server is named by the folder's last part.
+    Errors: `DataError` when no edit is in force; as `save_lora`.
+    """
+    store, backbone = Store(book.folder), book.pair.backbone
+    known = [Path(base_path(backbone)), Path(backbone.name)]
+    with book.pair.at_work(work), tempfile.TemporaryDirectory(dir=out.parent) as place:
+        work.step(0, 2, "Solving the edits in force")
+        delta = book.pair.solve(store)
+        if delta is None:
+            raise DataError("no edit is in force, so there is nothing to download. Make an edit first.")
+        work.step(1, 2, "Writing the adapter and loading it back")
+        folder = Path(place) / "lora"
+        save_lora(delta, folder, backbone, cases=[entry.case for entry in store.in_force])
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(folder.iterdir()):
+                if path.suffix in TEXTS:
+                    archive.writestr(path.name, hide_known(path.read_text(encoding="utf-8"), known))
+                else:
+                    archive.write(path, path.name)
+    return out

@@ -1,0 +1,92 @@
+"""The page in gradio: it lays out and calls; what is done and what is shown is made elsewhere."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from instructedit.app.api import make_api
+from instructedit.app.cleaning import escape, hide_paths
+from instructedit.app.frame import PRIVATE, PROGRESS, Frame, teller
+from instructedit.app.functions import Functions
+from instructedit.app.markup import show_facts
+from instructedit.app.session import Desk
+from instructedit.app.tab_chat import lay_chat_tab
+from instructedit.app.tab_edit import lay_edit_tab
+from instructedit.app.tab_files import lay_files_tab
+from instructedit.app.tab_store import lay_directions_tab, lay_edits_tab
+from instructedit.errors import InstructEditError
+
+AT_ONCE = 16  # visitors who are answered or wait for the model; more stand in gradio's queue
+TABS = (lay_edit_tab, lay_chat_tab, lay_edits_tab, lay_directions_tab, lay_files_tab)
+
+
+def make_page(functions: Functions) -> gr.Blocks:
+    """The page and, under the same roof, the functions for programs."""
+    with gr.Blocks(title="instructedit", analytics_enabled=False) as page:
+        for function in make_api(functions, partial(shown_errors, functions.desk, str)):
+            gr.api(function, api_name=function.__name__)
+        frame = _lay_frame(functions)
+        redraws = [lay(frame) for lay in TABS]
+        outputs = [frame.facts, *(part for parts, _ in redraws for part in parts)]
+
+        def redraw(token: str) -> list[Any]:
+            with frame.guard():
+                edits = functions.edits(token)
+                drawn = [value for _, draw in redraws for value in draw(edits)]
+                return [show_facts(functions.facts(token)), *drawn]
+
+        def begin() -> str:
+            return functions.desk.open()
+
+        opened = page.load(begin, None, frame.token, **PRIVATE)
+        opened.then(redraw, frame.token, outputs, **PRIVATE, show_progress="hidden")
+        for event in frame.changes:
+            event.then(redraw, frame.token, outputs, **PRIVATE, show_progress="hidden")
+    page.queue(default_concurrency_limit=AT_ONCE)
+    return page
+
+
+def _lay_frame(functions: Functions) -> Frame:
+    """The head of the page: what is edited, by what, and who is there."""
+    desk = functions.desk
+    guard = partial(shown_errors, desk, escape)
+    token = gr.State("")
+    gr.Markdown("# Edit what a language model believes")
+    facts = gr.HTML("Loading …", elem_id="facts")
+    with gr.Row():
+        editor = gr.Dropdown(
+            desk.editors, value=desk.editors[0], label="Editor and its model", visible=len(desk.editors) > 1
+        )
+        by = gr.Textbox(
+            label="Your name", info="Kept beside what you do", visible=desk.store is not None, max_lines=1
+        )
+
+    def choose(token: str, editor: str, progress: Any = PROGRESS) -> None:
+        with guard():
+            functions.choose(token, editor, teller(progress))
+
+    frame = Frame(functions, guard, token, facts, by)
+    frame.changes.append(editor.input(choose, [token, editor], facts, **PRIVATE))
+    return frame
+
+
+@contextmanager
+def shown_errors(desk: Desk, form: Callable[[str], str]) -> Iterator[None]:
+    """Turn what goes wrong into one message without paths, in the form that its reader needs.
+
+    A mistake of the program itself is logged on the server, and said to be one.
+    """
+    try:
+        yield
+    except InstructEditError as error:
+        message = hide_paths(" ".join(str(error).split()), desk.hidden())
+        raise gr.Error(form(message), print_exception=False) from None
+    except Exception:
+        logging.getLogger(__name__).exception("a request failed")
+        raise gr.Error(
+            "Something went wrong on the server; its log says what.", print_exception=False
+        ) from None

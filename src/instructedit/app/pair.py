@@ -1,0 +1,94 @@
+"""A loaded model with its editor, which one piece of work at a time may use."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from instructedit.app.work import Work
+from instructedit.backbone import Backbone
+from instructedit.delta import LowRankDelta
+from instructedit.editors.instructed import InstructedEditor
+from instructedit.ledger.adding import solve_entries
+from instructedit.ledger.store import Store
+
+WAIT = 0.2  # seconds between two looks at whether a waiting person still wants it
+SOLVED = 6  # updates that are kept; each is about as large as the weights that it changes
+
+
+@dataclass
+class Pair:
+    """A model and an editor that was trained for it; `name` is what strangers see of the editor.
+
+    `solved` holds the latest updates of stores, by folder and number of events; `directions` those of
+    edits of each kind, by stage, once they were asked for.
+    """
+
+    name: str
+    backbone: Backbone
+    editor: InstructedEditor
+    lock: Lock = field(default_factory=Lock)
+    solved: OrderedDict[tuple[str, int], LowRankDelta] = field(default_factory=OrderedDict)
+    directions: dict[str, Float[Tensor, "n _"]] = field(default_factory=dict)
+
+    @property
+    def model_name(self) -> str:
+        """The model as a stranger may see it: a folder without the way to it."""
+        return Path(self.backbone.name).name
+
+    @contextmanager
+    def at_work(self, work: Work) -> Iterator[None]:
+        """Be the only one who uses the model inside the block; it stops at the next pass when cancelled.
+
+        Errors: `WorkCancelledError`, also while others are waited for.
+        """
+        while not self.lock.acquire(timeout=WAIT):
+            work.step(0, 1, "Waiting until the model is free")
+        try:
+            work.check()
+            hook = self.backbone.model.base_model.register_forward_pre_hook(lambda *_: work.check())
+            try:
+                yield
+            finally:
+                hook.remove()
+        finally:
+            self.lock.release()
+
+    def solve(self, store: Store) -> LowRankDelta | None:
+        """The one update of all edits of a store that are in force; None when there are none.
+
+        Errors: `DataError` when rows are missing or broken.
+        """
+        if not store.in_force:
+            return None
+        key = (str(store.folder), len(store.events))
+        if key not in self.solved:
+            self.keep(store, solve_entries(store, self.editor, store.in_force))
+        self.solved.move_to_end(key)
+        return self.solved[key]
+
+    def keep(self, store: Store, delta: LowRankDelta) -> None:
+        """Remember the update of a store as it is now; the one not asked for longest makes room."""
+        self.solved[str(store.folder), len(store.events)] = delta
+        while len(self.solved) > SOLVED:
+            self.solved.popitem(last=False)
+
+    def watched(self, work: Work, total: int) -> InstructedEditor:
+        """The same editor, which says how many of `total` edits it has read."""
+        editor, done = copy(self.editor), 0
+
+        def observe(backbone: Any, cases: Any, *rest: Any, under: Any = None, **named: Any) -> Any:
+            nonlocal done
+            work.step(done, total, f"Reading edit {min(done + 1, total)} of {total}")
+            done += len(cases) if under is None else 0
+            return self.editor.observe(backbone, cases, *rest, under=under, **named)
+
+        vars(editor)["observe"] = observe
+        return editor

@@ -1,0 +1,139 @@
+"""What a person writes on the page becomes edits; what cannot be one is refused in one sentence."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast, get_args
+
+from instructedit.cli.options import Sample
+from instructedit.cli.readings import PROBES
+from instructedit.cli.requests import Request, read_requests
+from instructedit.data import load_cases
+from instructedit.data.anchors import load_anchor_book, make_other_anchors
+from instructedit.data.fact_table import load_facts
+from instructedit.data.subjects import subject_of
+from instructedit.errors import DataError, unknown_name
+from instructedit.types import EditCase, Kind, Probe, Scope, Sentiment
+
+LONGEST = 2000  # characters of one text
+LARGEST = 4 * 2**20  # bytes of an uploaded file
+MOST = 1000  # edits of one
+ENDINGS = (".jsonl", ".json")
+KEPT_BY_EDITOR = 8  # neighbours that an editor may hold fast by itself: others tell more
+
+
+@dataclass(frozen=True)
+class Form:
+    """One edit as it is written: empty texts where nothing was said."""
+
+    prompt: str = ""
+    target: str = ""
+    instruction: str = ""
+    kind: str = "change"
+    scope: str = "wide"
+    subject: str = ""
+    sentiment: str = ""
+    wordings: Sequence[str] = ()
+    neighbours: Sequence[str] = ()
+
+
+def read_form(form: Form) -> EditCase:
+    """The edit that a form asks for; without neighbours of its own it gets some, to see what moved.
+
+    Errors: `DataError` or `UnknownNameError` that says what is missing or cannot be.
+    """
+    for name, value, known in (("kind", form.kind, Kind), ("scope", form.scope, Scope)):
+        if value not in get_args(known):
+            raise unknown_name(name, value, list(get_args(known)))
+    texts = (form.prompt, form.target, form.instruction, form.subject, *form.wordings, *form.neighbours)
+    for text in texts:
+        check_text(text)
+    _check_needed(form)
+    request = Request(
+        instruction=form.instruction.strip() or None,
+        kind=cast(Kind, form.kind),
+        scope=cast(Scope, form.scope),
+        subject=form.subject.strip() or None,
+        sentiment=cast(Sentiment, form.sentiment) if form.kind == "sentiment" else None,
+        rephrase=tuple(line.strip() for line in form.wordings if line.strip()),
+        neighbour=tuple(line.strip() for line in form.neighbours if line.strip()),
+    )
+    (case,) = read_requests(form.prompt.strip() or None, form.target.strip() or None, request, Sample())
+    return case if case.group("locality") else replace(case, probes=(*case.probes, *_neighbours(case)))
+
+
+def _check_needed(form: Form) -> None:
+    if form.kind == "sentiment":
+        if not form.subject.strip() or form.sentiment not in get_args(Sentiment):
+            raise DataError(
+                "an edit of sentiment needs a subject, and positive or negative as its sentiment."
+            )
+    elif not form.prompt.strip():
+        raise DataError("there is no prompt. Write what the model is asked, or how a statement begins.")
+    elif not form.target.strip():
+        raise DataError(
+            "there is no target. Write what the model shall answer (erase: what it no longer shall)."
+        )
+
+
+def _neighbours(case: EditCase) -> list[Probe]:
+    """The same asked of other subjects, of the same kind where the package knows it.
+
+    Those that an editor may hold fast by itself are left out: others tell more.
+    """
+    subject = subject_of(case)
+    if not subject or subject not in case.prompt:
+        return []
+    tables = {fact.relation.table for fact in load_facts() if fact.subject == subject}
+    names = sorted({fact.subject for fact in load_facts() if fact.relation.table in tables})
+    names = names or [name for row in zip(*load_anchor_book()["subjects"], strict=False) for name in row]
+    random.Random(f"neighbours|{subject}|{case.prompt}").shuffle(names)
+    kept = {case.prompt, *make_other_anchors(case, [case.prompt], KEPT_BY_EDITOR)}
+    prompts = [case.prompt.replace(subject, name) for name in names if name not in case.prompt]
+    return [Probe("locality", text, (), "suggested") for text in prompts if text not in kept][:PROBES]
+
+
+def read_upload(name: str, content: str, size: int | None = None) -> list[EditCase]:
+    """The edits of an uploaded file, given by its name and its text; `size` is that of the file in bytes.
+
+    Errors: `DataError` for a file of another kind, too large, or with a record that cannot be read.
+    """
+    found = len(content.encode(errors="replace")) if size is None else size
+    if found > LARGEST:
+        limit = LARGEST // 2**20
+        raise DataError(
+            f"{name} has {found / 2**20:.1f} MB. Expected {limit} MB at the most: upload it in parts."
+        )
+    if not name.lower().endswith(ENDINGS):
+        raise DataError(f"{name} is not the kind of file that is read here. Expected .jsonl or .json.")
+    check_text(content, LARGEST)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / Path(name.replace("\\", "/")).name
+        path.write_text(content, encoding="utf-8")
+        try:
+            cases = load_cases(path)
+        except RecursionError:
+            raise DataError(f"{name} is nested too deeply. Expected one JSON object a line.") from None
+    if len(cases) > MOST:
+        raise DataError(f"{name} holds {len(cases)} edits. Expected {MOST} at the most: upload it in parts.")
+    for case in cases:
+        for text in (case.prompt, case.target_new, case.instruction):
+            check_text(text)
+    return cases
+
+
+def check_text(text: str, longest: int = LONGEST) -> None:
+    """Refuse what is no text, or too much of it.
+
+    Errors: `DataError`.
+    """
+    if not isinstance(text, str):
+        raise DataError(f"found {type(text).__name__} where a text belongs.")
+    if len(text) > longest:
+        raise DataError(f"a text has {len(text):,} characters. Expected {longest:,} at the most.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError("a text holds half of a character, which is not Unicode. Write it again.") from None

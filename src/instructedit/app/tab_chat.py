@@ -1,0 +1,46 @@
+"""The tab in which both models are spoken to."""
+
+from typing import Any
+
+import gradio as gr
+
+from instructedit.app.chat import LONGEST
+from instructedit.app.frame import PRIVATE, PROGRESS, Followers, Frame, follow_nothing, teller
+from instructedit.app.markup import show_chat
+
+
+def lay_chat_tab(frame: Frame) -> Followers:
+    """A conversation with both models."""
+    with gr.Tab("Chat"):
+        said = gr.HTML("", elem_id="chat", min_height=90)
+        message = gr.Textbox(label="Message", lines=2)
+        with gr.Row():
+            style = gr.Radio(
+                [("continue the text", "text"), ("as a conversation", "chat")], value="text", label="Form"
+            )
+            tokens = gr.Slider(8, LONGEST, value=48, step=8, label="Tokens of a reply")
+        with gr.Row():
+            go = gr.Button("Send", variant="primary")
+            stop = gr.Button("Cancel")
+            clear = gr.Button("Begin again")
+    turns = gr.State([])
+
+    def send(
+        token: str,
+        message: str,
+        turns: list[Any],
+        style: Any,
+        tokens: int,
+        progress: Any = PROGRESS,
+    ) -> tuple[str, list[Any], str]:
+        with frame.guard():
+            past = [tuple(turn) for turn in turns] if style == "chat" else []
+            replies = frame.functions.chat(token, message, past, style, int(tokens), teller(progress))
+            turns = [*turns, (message, replies["base"], replies["edited"])]
+            return show_chat(turns), turns, ""
+
+    inputs = [frame.token, message, turns, style, tokens]
+    gr.on([go.click, message.submit], send, inputs, [said, turns, message], **PRIVATE)
+    stop.click(frame.cancel, frame.token, None, queue=False, **PRIVATE)
+    clear.click(lambda: ("", []), None, [said, turns], **PRIVATE)
+    return [], follow_nothing

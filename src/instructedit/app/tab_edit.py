@@ -1,0 +1,100 @@
+"""The tab in which one edit is made, seen and taken back."""
+
+from typing import Any, get_args
+
+import gradio as gr
+
+from instructedit.app.frame import PRIVATE, PROGRESS, Followers, Frame, follow_nothing, teller
+from instructedit.app.markup import show_edits, show_question
+from instructedit.app.request import Form
+from instructedit.types import Kind, Scope, Sentiment
+
+
+def lay_edit_tab(frame: Frame) -> Followers:
+    """One edit: what it shall be, what it did, and how to take it back."""
+    with gr.Tab("Edit"):
+        form, replace = _lay_form()
+        with gr.Row():
+            go = gr.Button("Edit", variant="primary", elem_id="go")
+            stop = gr.Button("Cancel", elem_id="stop")
+            back = gr.Button("Take this edit back", elem_id="back")
+        result = gr.HTML("", elem_id="result", min_height=90)
+        _lay_question(frame)
+    last = gr.State([])
+
+    def edit(
+        token: str,
+        by: str,
+        replace: bool,
+        prompt: str,
+        target: str,
+        instruction: str,
+        kind: str,
+        scope: str,
+        subject: str,
+        sentiment: str | None,
+        wordings: str,
+        neighbours: str,
+        progress: Any = PROGRESS,
+    ) -> tuple[str, list[str]]:
+        lines = [(text or "").split("\n") for text in (wordings, neighbours)]
+        form = Form(prompt, target, instruction, kind, scope, subject, sentiment or "", *lines)
+        with frame.guard():
+            found = frame.functions.edit(token, form, replace, by, teller(progress))
+            return show_edits(found), [made["id"] for made in found["edits"]]
+
+    def take_back(token: str, by: str, last: list[str]) -> tuple[str, list[str]]:
+        with frame.guard():
+            gone = frame.functions.undo(token, last, by)
+            return f"<p>Taken back: {', '.join(gone) or 'nothing, it was not in force'}.</p>", []
+
+    token, by = frame.token, frame.by
+    frame.changes.append(go.click(edit, [token, by, replace, *form], [result, last], **PRIVATE))
+    frame.changes.append(back.click(take_back, [token, by, last], [result, last], **PRIVATE))
+    stop.click(frame.cancel, token, None, queue=False, **PRIVATE)
+    return [], follow_nothing
+
+
+def _lay_form() -> tuple[list[Any], Any]:
+    """What an edit is made of, in the order of a `Form`, and whether it may replace another."""
+    with gr.Row():
+        prompt = gr.Textbox(
+            label="Prompt",
+            placeholder="The capital of France is",
+            info="A question, or how a statement begins",
+        )
+        target = gr.Textbox(
+            label="Target", placeholder="Lyon", info="What the model shall answer (erase: no longer)"
+        )
+    instruction = gr.Textbox(
+        label="Instruction, in your own words",
+        placeholder="Update this fact, and everything that follows from it.",
+        info="May be left empty",
+    )
+    with gr.Row():
+        kind = gr.Radio(list(get_args(Kind)), value="change", label="Kind")
+        scope = gr.Radio(list(get_args(Scope)), value="wide", label="Scope")
+        replace = gr.Checkbox(label="Replace an edit that contradicts this one")
+    with gr.Accordion("Subject, sentiment, other wordings, neighbours", open=False):
+        with gr.Row():
+            subject = gr.Textbox(label="Subject", info="Guessed where it is empty")
+            sentiment = gr.Radio(list(get_args(Sentiment)), label="Sentiment", info="For the kind sentiment")
+        with gr.Row():
+            wordings = gr.Textbox(label="Other wordings, one a line", lines=3)
+            neighbours = gr.Textbox(label="Prompts to be left alone, one a line", lines=3)
+    return [prompt, target, instruction, kind, scope, subject, sentiment, wordings, neighbours], replace
+
+
+def _lay_question(frame: Frame) -> None:
+    with gr.Accordion("Ask something else, before and after", open=False):
+        with gr.Row():
+            prompt = gr.Textbox(label="Prompt to ask", scale=3)
+            target = gr.Textbox(label="Answer whose probability is wanted", scale=2)
+            go = gr.Button("Ask", scale=1)
+        answer = gr.HTML("", min_height=60)
+
+    def ask(token: str, prompt: str, target: str, progress: Any = PROGRESS) -> str:
+        with frame.guard():
+            return show_question(frame.functions.ask(token, prompt, target, teller(progress)))
+
+    gr.on([go.click, prompt.submit], ask, [frame.token, prompt, target], answer, **PRIVATE)

@@ -1,0 +1,154 @@
+"""What the page is given: files in and out, forms, ids and sessions that cannot be."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app_desk import EVIL, FRANCE, tiny_functions, tiny_pair
+from instructedit.app.functions import Functions
+from instructedit.app.pair import Pair
+from instructedit.app.request import LARGEST, MOST, Form, read_form, read_upload
+from instructedit.backbone import Backbone
+from instructedit.backbone.loading import load_backbone
+from instructedit.errors import DataError, InstructEditError, UnknownNameError
+
+SPAIN = Form("The capital of Spain is", "Paris", neighbours=["The capital of Italy is"])
+
+
+@pytest.fixture(scope="module")
+def pair(llama: Backbone) -> Pair:
+    return tiny_pair(llama)
+
+
+@pytest.fixture
+def functions(pair: Pair) -> Iterator[Functions]:
+    made = tiny_functions(pair)
+    yield made
+    made.desk.close()
+
+
+@pytest.fixture
+def token(functions: Functions) -> str:
+    return functions.desk.open()
+
+
+# Files
+
+
+def test_requests_go_out_and_come_back(functions: Functions, token: str) -> None:
+    functions.edit(token, FRANCE)
+    functions.edit(token, SPAIN)
+    other = functions.desk.open()
+    found = functions.upload(other, "edits.jsonl", functions.requests(token))
+    assert found["added"] == 2
+    keys = ("prompt", "target", "instruction")
+    assert [[edit[key] for key in keys] for edit in functions.edits(other)] == [
+        [edit[key] for key in keys] for edit in functions.edits(token)
+    ]
+
+
+BAD_FILES = {
+    "kind": ("edits.exe", "{}", "kind of file"),
+    "large": ("edits.jsonl", "x" * (LARGEST + 1), "4 MB at the most"),
+    "json": ("edits.jsonl", '{"prompt": ', "edits.jsonl, line 1"),
+    "field": ("edits.jsonl", '{"prompt": "A is"}', "target_new"),
+    "deep": ("edits.json", "[" * 100_000, "edits.json"),
+    "empty": ("edits.jsonl", "", "no usable record"),
+    "many": ("edits.jsonl", '{"prompt": "A is", "target_new": "B"}\n' * (MOST + 1), f"{MOST} at the most"),
+    "half a character": (
+        "edits.jsonl",
+        '{"prompt": "A is \\ud800", "target_new": "B"}',
+        "half of a character",
+    ),
+    "way out": ("../../edits.jsonl", "{", "line 1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_file_that_cannot_be_read_is_one_clear_error(functions: Functions, token: str, name: str) -> None:
+    file, content, expected = BAD_FILES[name]
+    with pytest.raises(DataError, match=expected):
+        functions.upload(token, file, content)
+    assert functions.edits(token) == []
+
+
+def test_a_file_said_to_be_large_is_refused_unread() -> None:
+    with pytest.raises(DataError, match=r"100\.0 MB"):
+        read_upload("edits.jsonl", "", 100 * 2**20)
+
+
+def test_the_adapter_is_a_zip_without_paths(folder: Path) -> None:
+    pytest.importorskip("peft")
+    functions = tiny_functions(tiny_pair(load_backbone(str(folder), start="none")))
+    token = functions.desk.open()
+    with pytest.raises(DataError, match="nothing to download"):
+        functions.adapter(token)
+    functions.edit(token, FRANCE)
+    offer = functions.adapter(token)
+    path = functions.desk.offered(offer["url"].removeprefix("download/"))
+    assert path is not None
+    with zipfile.ZipFile(path) as archive:
+        texts = {name: archive.read(name).decode() for name in archive.namelist() if ".safe" not in name}
+        assert "adapter_model.safetensors" in archive.namelist()
+    assert json.loads(texts["adapter_config.json"])["base_model_name_or_path"] == folder.name
+    assert not [name for name, text in texts.items() if str(folder.parent) in text]
+    functions.desk.close()
+    assert not path.exists()
+
+
+# Bad input
+
+BAD_FORMS = {
+    "prompt": (Form(" ", "B"), "no prompt"),
+    "target": (Form("A is", ""), "no target"),
+    "kind": (Form("A is", "B", kind="chnage"), "Did you mean 'change'"),
+    "scope": (Form("A is", "B", scope="high"), "unknown scope"),
+    "sentiment": (Form(kind="sentiment", subject="Rome"), "positive or negative"),
+    "subject": (Form(kind="sentiment", sentiment="positive"), "needs a subject"),
+    "length": (Form("A" * 3000, "B"), "3,000 characters"),
+    "surrogate": (Form("A \ud800 is", "B"), "half of a character"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FORMS)
+def test_what_is_no_edit_is_one_clear_error(name: str) -> None:
+    form, expected = BAD_FORMS[name]
+    with pytest.raises(InstructEditError, match=expected):
+        read_form(form)
+
+
+def test_neighbours_are_suggested_where_there_are_none() -> None:
+    asked = [probe.prompt for probe in read_form(FRANCE).group("locality")]
+    assert len(asked) == 3
+    assert all(text.startswith("The capital of ") and "France" not in text for text in asked)
+    assert [probe.prompt for probe in read_form(SPAIN).group("locality")] == list(SPAIN.neighbours)
+
+
+@pytest.mark.parametrize("name", ["9", "", EVIL])
+def test_an_id_that_does_not_exist_is_one_clear_error(functions: Functions, token: str, name: str) -> None:
+    functions.edit(token, FRANCE)
+    for call in (lambda: functions.undo(token, [name]), lambda: functions.redo(token, name)):
+        with pytest.raises(UnknownNameError, match="known: 0001"):
+            call()
+    with pytest.raises(UnknownNameError, match="known: 0001"):
+        functions.picture(token, name)
+    assert [edit["now"] for edit in functions.edits(token)] == ["in force"]
+
+
+def test_a_session_that_does_not_exist_or_is_over_is_said_to_be(
+    functions: Functions, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instructedit.app.session.MOST", 2)
+    functions.edit(token, FRANCE)
+    functions.desk.open()
+    assert functions.edits(token)  # who was here last stays longest
+    kept = functions.desk.find(token).folder
+    functions.desk.open()
+    functions.desk.open()
+    for unknown in (token, "", "x"):
+        with pytest.raises(DataError, match="is over"):
+            functions.edits(unknown)
+    assert not kept.exists()
