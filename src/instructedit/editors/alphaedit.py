@@ -1,25 +1,29 @@
 """AlphaEdit: MEMIT's spread of an edit, kept to the directions that ordinary keys do not use."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from instructedit.backbone import Backbone
+from instructedit.backbone import Backbone, Site
+from instructedit.delta import LowRankDelta
 from instructedit.editors.covariance import covariances, insert_pairs, remember
-from instructedit.editors.memit import Pair, SpreadEdit
+from instructedit.editors.location import Located, locate, output_projections
+from instructedit.editors.memit import Pair, SpreadEdit, read_state
 from instructedit.editors.registry import Result
+from instructedit.editors.rome import BATCH
 from instructedit.errors import ModelError
+from instructedit.types import EditCase
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlphaEdit(SpreadEdit):
     """AlphaEdit with the settings of GPT2-XL, whose blocks 13 to 17 of 48 it edits.
 
-    Made in single mode, so there are no keys of earlier edits. A sentiment is not told its polarity.
+    Single edits have no keys of earlier ones; `in_sequence` keeps them. A sentiment is not told its polarity.
     """
 
     name: ClassVar[str] = "alphaedit"
@@ -52,6 +56,86 @@ class AlphaEdit(SpreadEdit):
     ) -> Pair:
         """R K.T P (K K.T P + ridge I)^-1, P projecting on the null space: eq. 14 without earlier edits."""
         return insert_pairs(keys, keys.double() @ prepared @ prepared.mT, residuals, self.ridge)
+
+    def in_sequence(self, backbone: Backbone) -> "AlphaEditSequence":
+        """The method for one batch of edits after another; ordinary text is read here, by the model as it is.
+
+        Errors: as `prepare`.
+        """
+        names = [site.name for site in output_projections(backbone)[-self.layers :]]
+        return AlphaEditSequence(self, self.prepare(backbone, names))
+
+
+@dataclass
+class AlphaEditSequence:
+    """AlphaEdit for one batch after another, which leaves the keys of earlier batches as they are.
+
+    `null` is the basis N of each site's null space ``[d_in m]``; `grams` is N.T Kp.T Kp N over the keys of
+    all edits so far ``[m m]``, in float64: as much for a thousand edits as for one.
+    """
+
+    method: AlphaEdit
+    null: dict[str, Float[Tensor, "_ _"]]
+    grams: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The method's."""
+        return self.method.name
+
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """Kp.T Kp of each site within the null space, ``[d_in d_in]``: the same whatever basis it has."""
+        return {name: self.null[name] @ gram @ self.null[name].mT for name, gram in self.grams.items()}
+
+    @memory.setter
+    def memory(self, tensors: dict[str, Tensor]) -> None:
+        self.grams = {name: self.null[name].mT @ x @ self.null[name] for name, x in tensors.items()}
+
+    @torch.no_grad()
+    def edit(
+        self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str] | None = None
+    ) -> LowRankDelta:
+        """One delta, b = 1, of all cases together, for the model as it is now; instructions are not read.
+
+        Block after block, as `SpreadEdit.insert`; the keys kept are those of the edited model.
+        """
+        sites = output_projections(backbone)[-self.method.layers :]
+        last, starts = backbone.blocks[sites[-1].block], range(0, len(cases), BATCH)
+        parts = [locate(backbone, cases[start : start + BATCH], self.method.contexts) for start in starts]
+        goal = torch.cat([self.method.find(backbone, last, part) for part in parts])
+        delta = LowRankDelta({}, {})
+        for number, site in enumerate(sites):
+            keys, reached = read_together(backbone, parts, site, last, delta)
+            missing = (goal - reached)[None] / (len(sites) - number)
+            inside = keys[0].double() @ self.null[site.name]
+            a = solve_inside(inside, self.grams.get(site.name), self.method.ridge) @ self.null[site.name].mT
+            delta = delta + LowRankDelta({site.name: a[None].to(keys.dtype)}, {site.name: missing.mT})
+        for site in sites:
+            keys, _ = read_together(backbone, parts, site, last, delta)
+            inside = keys[0].double() @ self.null[site.name]
+            self.grams[site.name] = inside.mT @ inside + self.grams.get(site.name, 0)
+        return delta
+
+
+def solve_inside(
+    keys: Float[Tensor, "n m"], kept: Float[Tensor, "m m"] | None, ridge: float
+) -> Float[Tensor, "n m"]:
+    """K (Kp.T Kp + K.T K + ridge I)^-1 for keys that are told in a basis of the null space.
+
+    With N that basis, R.T K N.T (...)^-1 is eq. 14: R K.T P (Kp Kp.T P + K K.T P + ridge I)^-1, P = N N.T.
+    """
+    system = keys.mT @ keys + ridge * torch.eye(keys.shape[1], dtype=keys.dtype, device=keys.device)
+    factor = torch.linalg.cholesky(system if kept is None else system + kept)
+    return torch.cholesky_solve(keys.mT, factor).mT
+
+
+def read_together(
+    backbone: Backbone, parts: Sequence[Located], site: Site, last: nn.Module, delta: LowRankDelta
+) -> tuple[Float[Tensor, "1 n d_in"], Float[Tensor, "n d"]]:
+    """As `read_state`, for cases that are all under one delta."""
+    states = [read_state(backbone, part, site, last, delta) for part in parts]
+    return torch.cat([keys for keys, _ in states]).transpose(0, 1), torch.cat([rows for _, rows in states])
 
 
 def null_space(

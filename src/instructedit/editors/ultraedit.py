@@ -52,37 +52,97 @@ class UltraEdit:
         """One delta a case, each for the unedited model; instructions are not read."""
         factors = capture(backbone, [answer_text(backbone, case) for case in cases])
         statistics = remember(backbone, ("ultraedit", self.seen), lambda: self.watch(backbone))
-        pairs = {name: self.solve(stats, factors, name) for name, stats in statistics.items()}
+        pairs = {n: self.solve(stats, *self.rows(stats, factors, n)) for n, stats in statistics.items()}
         return LowRankDelta({n: a for n, (a, _) in pairs.items()}, {n: b for n, (_, b) in pairs.items()})
+
+    def in_sequence(self, backbone: Backbone) -> "UltraEditSequence":
+        """The method for one batch after another in one model: its statistics are those of the edits made."""
+        return UltraEditSequence(self, empty_statistics(backbone))
 
     def watch(self, backbone: Backbone) -> dict[str, SiteStatistics]:
         """The running statistics of every site after the stream of edits."""
-        statistics = {site.name: SiteStatistics(site.d_in, site.d_out, 0) for site in backbone.sites}
+        statistics = empty_statistics(backbone)
         cases = plain_facts("train")
         stride = max(1, len(cases) // self.seen)
         texts = [answer_text(backbone, case) for case in cases[::stride][: self.seen]]
-        for stats in statistics.values():
-            stats.to(backbone.device)
         for start in range(0, len(texts), BATCH):
             update_statistics(statistics, backbone, capture(backbone, texts[start : start + BATCH]))
         return statistics
 
     @torch.no_grad()
-    def solve(
+    def rows(
         self, stats: SiteStatistics, factors: Factors, name: str
-    ) -> tuple[Float[Tensor, "b n d_in"], Float[Tensor, "b d_out n"]]:
-        """The ridge solution (H.T H + I)^-1 H.T V of one site, with v = -step |h|^2 g of normalised h and g.
+    ) -> tuple[Float[Tensor, "b n d_in"], Float[Tensor, "b n d_out"]]:
+        """What the ridge of one site is solved from: raw h, and v = -step |h|^2 g of normalised h and g.
 
-        In the site's units H is normalised itself and v = -step g, in units of what the site gives.
+        In the site's units h is normalised itself and v = -step g, in units of what the site gives.
         """
         raw = factors.inputs[name]
         keys, gradients = stats.normalise(raw, factors.gradients[name], factors.mask)
         if self.units == "raw":
-            values = -self.step * keys.square().sum(-1, keepdim=True) * gradients
-            return insert_pairs(raw, raw, values, self.ridge)
-        keys = keys / math.sqrt(keys.shape[-1])
-        a, b = insert_pairs(keys, keys, -self.step * gradients, self.ridge)
+            return raw, -self.step * keys.square().sum(-1, keepdim=True) * gradients
+        return keys / math.sqrt(keys.shape[-1]), -self.step * gradients
+
+    @torch.no_grad()
+    def solve(
+        self, stats: SiteStatistics, keys: Float[Tensor, "b n d_in"], values: Float[Tensor, "b n d_out"]
+    ) -> tuple[Float[Tensor, "b n d_in"], Float[Tensor, "b d_out n"]]:
+        """The ridge solution (H.T H + I)^-1 H.T V of one site, in the units of the layer."""
+        a, b = insert_pairs(keys, keys, values, self.ridge)
+        if self.units == "raw":
+            return a, b
         return a / (stats.spread * math.sqrt(keys.shape[-1])), b * stats.output_size
+
+
+@dataclass
+class UltraEditSequence:
+    """UltraEdit for one batch after another: a batch joins the moments of all edits so far, then is solved.
+
+    Nothing but these moments is kept of earlier edits, so they take as much room for a thousand as for one;
+    the rows of a whole batch are in memory at one time. Source: the paper's lifelong normalisation.
+    """
+
+    method: UltraEdit
+    statistics: dict[str, SiteStatistics]
+
+    @property
+    def name(self) -> str:
+        """The method's."""
+        return self.method.name
+
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """The moments, by site and buffer."""
+        return {f"{n}/{key}": x for n, stats in self.statistics.items() for key, x in stats.named_buffers()}
+
+    @memory.setter
+    def memory(self, tensors: dict[str, Tensor]) -> None:
+        for name, stats in self.statistics.items():
+            stats.load_state_dict({key: tensors[f"{name}/{key}"] for key, _ in stats.named_buffers()})
+
+    def edit(
+        self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str] | None = None
+    ) -> LowRankDelta:
+        """One delta, b = 1, of all cases together, for the model as it is now; instructions are not read."""
+        texts = [answer_text(backbone, case) for case in cases]
+        parts = [capture(backbone, texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
+        for part in parts:
+            update_statistics(self.statistics, backbone, part)
+        a: dict[str, Tensor] = {}
+        b: dict[str, Tensor] = {}
+        for name, stats in self.statistics.items():
+            rows = [(part.mask, *self.method.rows(stats, part, name)) for part in parts]
+            keys = torch.cat([each[mask] for mask, each, _ in rows])[None]
+            values = torch.cat([each[mask] for mask, _, each in rows])[None]
+            a[name], b[name] = self.method.solve(stats, keys, values)
+        return LowRankDelta(a, b)
+
+
+def empty_statistics(backbone: Backbone) -> dict[str, SiteStatistics]:
+    """The moments of every site before the first edit."""
+    return {
+        site.name: SiteStatistics(site.d_in, site.d_out, 0).to(backbone.device) for site in backbone.sites
+    }
 
 
 def answer_text(backbone: Backbone, case: EditCase) -> Text:
