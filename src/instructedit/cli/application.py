@@ -15,6 +15,7 @@ COMMANDS = {
     "edit": "instructedit.cli.edit:edit_model",
     "evaluate": "instructedit.cli.evaluate:evaluate_editor",
     "search": "instructedit.cli.search:search_settings",
+    "curve": "instructedit.cli.curve:measure_curve",
     "analyse": "instructedit.cli.analyse:analyse_directions",
     "export": "instructedit.cli.export:export_edit",
     "ls": "instructedit.cli.ls:list_names",
