@@ -12,6 +12,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.editor_file import load_editor, read_header
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
 from instructedit.editors.ke import KnowledgeConfig, KnowledgeEditor, SiteGate
+from instructedit.editors.many import edit_many
 from instructedit.editors.registry import find_trained
 from instructedit.errors import UnknownNameError
 from instructedit.factors import answer_nll, capture
@@ -138,6 +139,9 @@ def test_all_of_ke_learns_and_every_edit_is_by_itself(llama: Backbone) -> None:
         alone = editor.edit(llama, cases[index : index + 1])
         for name in alone.a:
             torch.testing.assert_close(together[index].dense(name), alone.dense(name), rtol=1e-3, atol=1e-6)
+    summed = edit_many(editor, llama, cases, [""] * 3)  # there are no keys to solve for
+    for name in summed.a:
+        torch.testing.assert_close(summed.dense(name), together.merge().dense(name), rtol=1e-3, atol=1e-6)
 
 
 def test_ke_is_trained_kept_and_loaded(llama: Backbone, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import yaml
 from cyclopts import Group, Parameter
 
+from instructedit.cli.bank import Banks, using_banks
 from instructedit.cli.config_file import read_config
 from instructedit.cli.data_files import find_files, read_cases
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
@@ -58,6 +59,9 @@ class Training:
     cache: Path | None = None
     """Folder of the cached prefix states; left out, a folder of the run."""
 
+    bank: Banks = ()
+    """Bank of instructions to draw from, as `instructions make` writes it; repeatable."""
+
     begin: Path | None = None
     """Editor file whose weights the run begins with, where it knows the sites."""
 
@@ -95,20 +99,27 @@ def train_editor(
         raise OutputError("no folder for the run was named. Expected --out FOLDER.")
     _check_run(training.out)
     cases = _read_training_cases(training, sample)
-    course = Course(cases, read_ordinary(training.text, sample.limit), settings)
-    if common.dry_run:
-        return _estimate(settings, course)
+    with using_banks(training.bank):
+        course = Course(cases, read_ordinary(training.text, sample.limit), settings)
+        if common.dry_run:
+            return _estimate(settings, course)
+        return _train(settings, course, training, model, _facts(cases, training))
+
+
+def _train(
+    settings: "TrainConfig", course: "Course", training: Training, model: ModelChoice, facts: dict[str, Any]
+) -> Report:
     from instructedit.cli.loading import load_model
     from instructedit.training.loop import train
 
-    backbone = load_model(replace(model, sites=settings.sites, blocks=settings.blocks))
+    assert training.out is not None
     result = train(
         settings,
-        backbone,
+        load_model(replace(model, sites=settings.sites, blocks=settings.blocks)),
         course,
         training.out,
         cache_folder=training.cache,
-        facts=_facts(cases, training),
+        facts=facts,
         trackers=training.tracker,
         begin=training.begin,
     )
@@ -182,6 +193,7 @@ def _facts(cases: Sequence[EditCase], training: Training) -> dict[str, Any]:
         "data": {path.name: sha256_file(path) for path in files},
         "own_data": training.own or not training.data,
         **({"begin": sha256_file(training.begin)} if training.begin else {}),
+        **({"banks": [sha256_file(path) for path in training.bank]} if training.bank else {}),
     }
 
 

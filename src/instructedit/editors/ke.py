@@ -100,6 +100,11 @@ class KnowledgeNetwork(Hypernetwork):
 
     transform: ClassVar[type[nn.Module]] = GatedGradient
 
+    @property
+    def solves(self) -> bool:
+        """No: gated gradients have no keys to solve for, so many edits are summed."""
+        return False
+
     def condition(self, state: Float[Tensor, "b d"], absent: Bool[Tensor, " b"]) -> Float[Tensor, "b z"]:
         return state
 

@@ -96,8 +96,10 @@ class Course:
         return [backbone.text(p.prompt, p.answers[0]) for p in self.ordinary[::stride][:ORDINARY_TEXTS]]
 
     def digest(self) -> str:
-        """A digest of every case and ordinary text, in order."""
+        """A digest of every case and ordinary text, in order, and of the first steps' instructions."""
         state = hashlib.sha256()
+        for step in range(4):  # another bank gives other words
+            state.update(repr([lesson.instruction for lesson in self.lessons(step)]).encode())
         for value in [*self.train, *self.held, *self.ordinary]:
             state.update(repr(sorted(asdict(value).items())).encode())
         return state.hexdigest()
