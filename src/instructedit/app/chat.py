@@ -41,7 +41,7 @@ def reply_twice(
     (before,) = generate_greedy(backbone, [base], **options)
     if delta is None and base == edited:
         return before.strip(), before.strip()
-    change = {} if delta is None else {"delta": delta, "edits": [0]}
+    change: dict[str, Any] = {} if delta is None else {"delta": delta, "edits": [0]}
     (after,) = generate_greedy(backbone, [edited], **change, **options)
     return before.strip(), after.strip()
 

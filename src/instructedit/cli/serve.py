@@ -50,7 +50,7 @@ def serve_page(*, serving: Serving = SERVING, model: ModelChoice = MODEL, common
 
     require_page(mcp=serving.mcp)
     names = _name_editors(serving)
-    facts = {"host": serving.host, "port": serving.port, "editors": list(names)}
+    facts: dict[str, object] = {"host": serving.host, "port": serving.port, "editors": list(names)}
     facts |= {"store": None if serving.store is None else str(serving.store), "mcp": serving.mcp}
     if common.dry_run:
         return Report(facts, [make_facts("Would serve", facts)])

@@ -40,7 +40,7 @@ class Asking:
     seed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class InForce:
     """An editor whose edits have been made: whatever the cases, the change is the same."""
 

@@ -1,12 +1,12 @@
 """What the edits in force did beside their own prompts: carried over to other wordings, or moved the rest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.evaluation import clusters_of, estimate, evaluate, generate_greedy
+from instructedit.evaluation.curve_point import InForce
 from instructedit.evaluation.rows import SIDES, Row, select
 from instructedit.report.store_card_probes import ORDINARY, SORTS, ordinary_cases, probe_cases
 from instructedit.types import EditCase, Probe
@@ -20,20 +20,6 @@ CARRIED = (  # group and measure of what shall come along with the edits
 TOKENS = 12  # of an answer that is shown
 WORST = 10  # cases of each sort that are shown
 FAILED = 100  # questions that failed and are shown
-
-
-@dataclass(frozen=True)
-class InForce:
-    """An editor that makes nothing: it always hands back the one update (b = 1) that is in force."""
-
-    delta: LowRankDelta
-    name: str = "in force"
-
-    def edit(
-        self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str] | None = None
-    ) -> LowRankDelta:
-        """The update, whatever is asked for."""
-        return self.delta
 
 
 def measure_beside(

@@ -59,7 +59,7 @@ def _copy_shape(shape: ShapeTransform, known: ShapeTransform) -> None:
         if axis is not None:
             source = _by_site(source, axis, old)
         value.copy_(source)
-    shape.log_step -= FAINT * torch.tensor([float(place is None) for place in old])
+    shape.log_step.sub_(FAINT * torch.tensor([float(place is None) for place in old]))
     for index, place in enumerate(old):
         if place is not None:
             shape.statistics[index].load_state_dict(known.statistics[place].state_dict())
