@@ -18,6 +18,7 @@ def make_api(functions: Functions, guard: Guard) -> list[Callable[..., Any]]:
         *_session_functions(functions, guard),
         *_model_functions(functions, guard),
         *_edit_functions(functions, guard),
+        *_record_functions(functions, guard),
     ]
 
 
@@ -151,6 +152,10 @@ def _edit_functions(functions: Functions, guard: Guard) -> list[Callable[..., An
         with guard():
             return functions.upload(session, "content.jsonl", content, None, replace, by)
 
+    return [edit, import_edits]
+
+
+def _record_functions(functions: Functions, guard: Guard) -> list[Callable[..., Any]]:
     def list_edits(session: str) -> list[dict]:
         """List every edit that was made, in order, with what became of it.
 
@@ -201,7 +206,7 @@ def _edit_functions(functions: Functions, guard: Guard) -> list[Callable[..., An
         with guard():
             return functions.adapter(session)
 
-    return [edit, import_edits, list_edits, undo, redo, export_requests, export_adapter]
+    return [list_edits, undo, redo, export_requests, export_adapter]
 
 
 def read_turns(turns: list[list[str]] | None) -> list[Turn]:
