@@ -136,6 +136,15 @@ def test_what_moved_is_counted_and_shown_with_the_worst_first(llama: Backbone) -
     assert {case["group"] for case in found["failed"]["shown"]} <= {"rephrase", "portability"}
 
 
+def test_a_question_without_an_answer_counts_by_its_next_token(llama: Backbone) -> None:
+    case = EditCase("The favourite hat of Rome is", "good", "Rome")
+    found = measure_beside(llama, some_delta(llama, 0.3), ["1"], [case], count=4)
+    for sort in (SAME, OWN):
+        moved = found["moved"][sort]
+        assert moved["probes"] == 4
+        assert moved["tokens"]["mean"] == moved["answers"]["mean"] == 1 - moved["changed"] / 4 < 1
+
+
 # --- the page
 
 

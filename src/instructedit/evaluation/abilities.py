@@ -1,8 +1,7 @@
 """General ability before and after an edit: lm-evaluation-harness on tasks that are local files."""
 
-import contextlib
-import logging
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import chdir
 from importlib.metadata import version
 from importlib.util import find_spec
 from numbers import Real
@@ -10,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from instructedit.backbone import Backbone
+from instructedit.backbone.quiet import quiet
 from instructedit.editors.change import Change
 from instructedit.errors import DataError, InstructEditError, OutputError
 from instructedit.evaluation.abilities_answers import Asked
 from instructedit.evaluation.bootstrap import paired_difference
 from instructedit.evaluation.rows import SIDES
 
+EXAMPLES_SEED = 1234  # of the examples in front of a question, as lm-eval draws them
 LISTED = 20  # lost questions that are kept in full
 Results = Mapping[str, Any]
 
@@ -47,7 +48,7 @@ def measure_abilities(
     """
     path = check_tasks(Path(path)).resolve()
     asked = Asked(backbone, delta)
-    with contextlib.chdir(_folder_of(path)), _few_words():
+    with chdir(_folder_of(path)), quiet(swallow=True):
         before, after = (_run(asked, side, path, limit) for side in SIDES)
     return {
         "scores": list(_scores(before, after, seed)),
@@ -62,8 +63,8 @@ def _folder_of(path: Path) -> Path:
 
 
 def _run(asked: Asked, side: str, path: Path, limit: int | None) -> Results:
-    """lm-eval's results of one side; seeds are left alone, since nothing is drawn from the global state."""
-    from lm_eval import simple_evaluate
+    """lm-eval's results of one side, by `evaluate`: `simple_evaluate` seeds the global random state."""
+    from lm_eval import evaluate
     from lm_eval.tasks import TaskManager
 
     try:
@@ -71,16 +72,12 @@ def _run(asked: Asked, side: str, path: Path, limit: int | None) -> Results:
         names = list(manager.all_subtasks) if path.is_dir() else [str(path)]
         if not names:
             raise DataError(f"{path} holds no task. Expected YAML files of lm-eval with a task's name.")
-        results = simple_evaluate(
-            model=_as_model(asked, side),
-            tasks=names,
-            task_manager=manager,
-            limit=limit,
-            bootstrap_iters=0,
-            random_seed=None,
-            numpy_random_seed=None,
-            torch_random_seed=None,
-        )
+        loaded = manager.load(names)
+        for task in loaded["tasks"].values():
+            task.set_fewshot_seed(seed=EXAMPLES_SEED)
+            if task.get_config("num_fewshot") is None:
+                task.set_config(key="num_fewshot", value=0)
+        results = evaluate(lm=_as_model(asked, side), task_dict=loaded, limit=limit, bootstrap_iters=0)
     except InstructEditError:
         raise
     except Exception as error:  # a task's code, its template, its data: each raises what it likes
@@ -124,7 +121,7 @@ def _scores(before: Results, after: Results, seed: int) -> Iterator[dict[str, An
                 "before": float(value),
                 "after": float(after["results"][task][key]),
                 "difference": difference.as_dict() if difference else None,
-                "documents": len(before["samples"][task]),
+                "documents": sum(sample["filter"] == chosen for sample in before["samples"][task]),
                 "higher_is_better": before["higher_is_better"].get(task, {}).get(metric),
             }
 
@@ -153,15 +150,3 @@ def _show_question(task: str, sample: Mapping[str, Any]) -> dict[str, str]:
     if isinstance(target, int) and 0 <= target < len(asked):  # the number of a choice
         target = asked[target][1]
     return {"task": task, "prompt": str(asked[0][0]), "target": str(target).strip()}
-
-
-@contextlib.contextmanager
-def _few_words() -> Iterator[None]:
-    """Let lm-eval say nothing below an error for as long as the block lasts."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
