@@ -24,6 +24,7 @@ from instructedit.storage import load_tensors, save_tensors
 FORMAT = "instructedit-sums-1"
 WORTH = 64  # edits beyond the kept sums from which they are written anew
 ROOM = 1.0  # that they may take, as a share of the rows that they stand for
+MOST = 1 << 30  # bytes that they may take: writing needs several times as much memory
 PARTS = ("systems", "moments")
 
 
@@ -40,7 +41,8 @@ def sum_up(store: Store, network: Hypernetwork, entries: Sequence[Entry]) -> Sum
     new = [entry for entry in entries if _name(entry) not in known]
     rows = (unpack_rounds(store.read_rows(entry)) for entry in track(new, "Solving"))
     sums = add_up(network, rows, before)
-    if len(new) >= WORTH and _size(sums) <= ROOM * sum(entry.made["rows"]["bytes"] for entry in entries):
+    rows_size = sum(entry.made["rows"]["bytes"] for entry in entries)
+    if len(new) >= WORTH and _size(sums) <= min(MOST, ROOM * rows_size):
         with suppress(OutputError):
             _save(store, sums, names)
     return sums
@@ -101,5 +103,5 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.reshape(-1).numpy())
     return digest.hexdigest()
