@@ -7,9 +7,16 @@ import pytest
 import torch
 
 from instructedit.backbone import Backbone
-from instructedit.data.anchors import make_other_anchors, make_own_anchors
+from instructedit.data.anchors import (
+    load_names,
+    make_other_anchors,
+    make_own_anchors,
+    make_own_prompts,
+    make_tail_anchors,
+)
 from instructedit.data.subjects import guess_subject, subject_of
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
+from instructedit.editors.neighbours import Neighbours
 from instructedit.editors.requests import AFTER, ANSWER, OTHER, OWN
 from instructedit.factors import Anchors, AnchorText, read_anchors
 from instructedit.hypernetwork import ShapeTransform, SiteRows
@@ -139,3 +146,65 @@ def test_anchors_change_the_delta_and_their_weights_learn(llama: Backbone) -> No
     for shape in editor.hypernetwork.shapes:
         assert shape.log_anchor.grad.abs().max(0).values.min() > 0  # every kind
         assert shape.anchor_code.grad.abs().max() > 0
+
+
+def test_neighbours_are_names_like_the_subject(llama: Backbone) -> None:
+    neighbours = Neighbours()
+    found = neighbours.of(llama, "Henri Berger", 5)
+    assert len(set(found)) == 5
+    assert set(found) <= set(load_names())
+    assert neighbours.of(llama, "Berlin", len(load_names()))[-1] != "Berlin"
+    assert "Berlin" not in neighbours.of(llama, "Berlin", len(load_names()))
+    assert neighbours.of(llama, "", 5) == neighbours.of(llama, "Berlin", 0) == []
+
+
+def test_the_nearest_name_has_the_most_similar_state(llama: Backbone) -> None:
+    names = ["Vienna", "Sydney"]
+    states = [row[-1] for row in llama.encode([llama.text(name) for name in load_names()])]
+    known = torch.stack(states).float()
+    known = torch.nn.functional.normalize((known - known.mean(0)) / known.std(0), dim=-1)
+    for name in names:
+        place = load_names().index(name)
+        likeness = (known @ known[place]).tolist()
+        allowed = [i for i, other in enumerate(load_names()) if other not in name and name not in other]
+        best = max(allowed, key=lambda i: likeness[i])
+        found = load_names().index(Neighbours().of(llama, name, 1)[0])
+        assert likeness[found] == pytest.approx(likeness[best], abs=1e-4)
+
+
+def test_near_names_come_before_the_well_known() -> None:
+    case = tiny_case(0)
+    found = make_other_anchors(case, [case.prompt], 3, ["Vienna", "Sydney"])
+    assert found[:2] == ("The capital of Vienna is", "The capital of Sydney is")
+    assert len(found) == 3
+    assert make_other_anchors(case, [case.prompt], 1, ["Vienna", "Sydney"]) == found[:1]
+
+
+def test_tails_end_as_the_prompts_do_and_name_no_subject() -> None:
+    case = EditCase("Ada Lovelace was born in", "Rome", "Ada Lovelace")
+    found = make_tail_anchors(case, [case.prompt, "Where was Ada Lovelace born?", "Who is Ada Lovelace?"], 6)
+    assert len(set(found)) == 6
+    assert all(text.endswith((" in", " born?")) for text in found)
+    assert {" born in" in text for text in found} == {True, False}
+    assert not any("Ada" in text or "Lovelace" in text for text in found)
+    assert make_tail_anchors(case, ["Who is Ada Lovelace?"], 3) == ()
+
+
+def test_an_editor_asks_for_near_names_and_tails(llama: Backbone) -> None:
+    editor = anchored(llama)
+    editor.config = editor.texts.config = replace(editor.config, near=5, tails=3)
+    for whole, count in ((True, 5 + 3), (False, 2)):
+        (row,) = editor.texts.anchors(llama, tiny_cases(1), whole=whole)
+        assert [kind for anchor in row for _, kind in anchor.rows].count(OTHER) == count
+
+
+def test_own_prompts_are_followed_by_answers_of_any_sort() -> None:
+    case = EditCase("Ada Lovelace was born in", "New Haven", "Ada Lovelace")
+    found = make_own_prompts(case, 99)
+    assert len(found) > 10
+    assert all("Ada Lovelace" in prompt for prompt, _ in found)
+    assert "The place of birth of Ada Lovelace is" not in [prompt for prompt, _ in found]
+    assert not any("New" in answer.split() for _, answer in found)
+    assert {answer for _, answer in found} - {answer for _, answer in make_own_anchors(case, 99)}
+    assert len(make_own_prompts(case, 3)) == 3
+    assert make_own_prompts(EditCase("the answer is", "yes"), 3) == ()

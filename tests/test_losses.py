@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from instructedit.metrics import soften
 from instructedit.training.lessons import Item, Lesson
-from instructedit.training.losses import LossConfig, Outcome, lesson_loss, soften
+from instructedit.training.losses import LossConfig, Outcome, lesson_loss
 from instructedit.types import EditCase
 
 PLAIN = LossConfig(keep=2.0, reply=3.0, contrast=5.0, reply_fit=0.0, soften=0.0)

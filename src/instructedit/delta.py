@@ -65,6 +65,22 @@ class LowRankDelta:
             {n: place(x) for n, x in self.a.items()}, {n: place(x) for n, x in self.b.items()}, self.header
         )
 
+    @staticmethod
+    def stack(deltas: Sequence["LowRankDelta"]) -> "LowRankDelta":
+        """The edits of several deltas side by side, with the first's header; zeros fill up the ranks."""
+        first = deltas[0]
+        ranks = {name: max(delta.a[name].shape[1] for delta in deltas) for name in first.a}
+
+        def side(name: str, parts: Sequence[Tensor], axis: int) -> Tensor:
+            pads = [[0, 0] * (2 - axis) + [0, ranks[name] - part.shape[axis]] for part in parts]
+            return torch.cat([nn.functional.pad(x, pad) for x, pad in zip(parts, pads, strict=True)])
+
+        return LowRankDelta(
+            {n: side(n, [delta.a[n] for delta in deltas], 1) for n in first.a},
+            {n: side(n, [delta.b[n] for delta in deltas], 2) for n in first.a},
+            first.header,
+        )
+
     def merge(self) -> "LowRankDelta":
         """One update that is the sum of all: their ranks side by side, b = 1."""
         return LowRankDelta(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from instructedit.backbone.parts import Site, Text
+from instructedit.backbone.parts import Site, Text, like_length
 from instructedit.backbone.sites import find_blocks
 from instructedit.errors import DataError, ModelError
 
@@ -98,9 +98,8 @@ class Backbone:
     @torch.no_grad()
     def encode(self, texts: Sequence[Text]) -> list[Float[Tensor, "_ d"]]:
         """Run the frozen blocks over texts, in batches of like length; one CPU tensor a text."""
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i].ids))
         rows: list[Any] = [None] * len(texts)
-        for batch in _like_length(order, texts):
+        for batch in like_length(range(len(texts)), texts, ENCODE_TOKENS):
             hidden = self._run_prefix(self.pad([texts[i].ids for i in batch])).cpu()
             for row, index in enumerate(batch):
                 rows[index] = hidden[row, : len(texts[index].ids)].clone()
@@ -184,15 +183,3 @@ class Backbone:
                 f"{self.name or type(self.model).__name__} changes its logits after the output head in a way "
                 "that is not known here. Expected a plain head, with or without final_logit_softcapping."
             )
-
-
-def _like_length(order: Sequence[int], texts: Sequence[Text]) -> Iterator[list[int]]:
-    """Cut indices sorted by length into batches of at most `ENCODE_TOKENS` padded tokens."""
-    batch: list[int] = []
-    for index in order:
-        if batch and (len(batch) + 1) * len(texts[index].ids) > ENCODE_TOKENS:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch

@@ -1,5 +1,6 @@
 """The two small nouns of the backbone: a place for edits, and a tokenised text."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -33,3 +34,20 @@ class Text:
     def targets(self) -> tuple[int, ...]:
         """The answer's token ids."""
         return self.ids[self.answer_start :]
+
+
+def like_length(
+    chosen: Iterable[int], texts: Sequence[Text], tokens: int, most: int | None = None
+) -> Iterator[list[int]]:
+    """Places of texts in batches of like length, so that little of a batch is padding.
+
+    A batch holds at most `tokens` padded tokens, where a single text is not longer, and `most` texts.
+    """
+    batch: list[int] = []
+    for place in sorted(chosen, key=lambda i: len(texts[i].ids)):
+        if batch and (len(batch) == most or (len(batch) + 1) * len(texts[place].ids) > tokens):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch

@@ -12,22 +12,48 @@ from instructedit.data.subjects import subject_of
 from instructedit.types import EditCase
 
 
-def make_other_anchors(case: EditCase, prompts: Sequence[str], count: int) -> tuple[str, ...]:
+def make_other_anchors(
+    case: EditCase, prompts: Sequence[str], count: int, near: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Up to `count` prompts that ask the same of other subjects, in each of the edit's `prompts` by turns.
 
-    The subjects are well-known ones of different kinds, drawn by the edit's own words. Empty where the
-    prompt names no subject.
+    The subjects are those of `near`, then well-known ones of different kinds, drawn by the edit's own
+    words. Empty where the prompt names no subject.
     """
     subject = subject_of(case)
     if not subject:
         return ()
+    others = (*near[:count], *_draw_subjects(case, subject, count - len(near)))
+    return tuple(prompts[i % len(prompts)].replace(subject, other) for i, other in enumerate(others))
+
+
+def _draw_subjects(case: EditCase, subject: str, count: int) -> list[str]:
     rng = random.Random(f"anchors|{subject}|{case.prompt}")
     lists = load_anchor_book()["subjects"]
     drawn: list[str] = []
     for place in range(min(count, sum(map(len, lists)) // 2)):
         names = lists[place % len(lists)]
         drawn.append(rng.choice([name for name in names if name not in case.prompt and name not in drawn]))
-    return tuple(prompts[i % len(prompts)].replace(subject, other) for i, other in enumerate(drawn))
+    return drawn
+
+
+def make_tail_anchors(case: EditCase, prompts: Sequence[str], count: int) -> tuple[str, ...]:
+    """Up to `count` ordinary sentences that end as the edit's `prompts` by turns do, in a word or two.
+
+    What a layer sees at the end of a prompt is for a good part its last words, and so an update that is
+    made there is felt wherever text comes to them. Prompts that end in the subject give none.
+    """
+    book = load_anchor_book()["beginnings"]
+    chosen = random.Random(f"tails|{case.prompt}").sample(book, min(count, len(book)))
+    words = set(subject_of(case).split())
+    ends = [prompt.split()[-2:] for prompt in prompts if prompt.split()[-1].rstrip("?.:") not in words]
+    ends = [[word for word in end if word not in words] for end in ends]
+    found = [
+        f"{head} {' '.join(ends[i % len(ends)][-1 - i // len(ends) % 2 :])}"
+        for i, head in enumerate(chosen)
+        if ends
+    ]
+    return tuple(found)
 
 
 def make_own_anchors(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
@@ -36,16 +62,36 @@ def make_own_anchors(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
     The answer is not the subject's own: it stands for words that an edit meets behind other prompts. None
     asks for the edited relation, and no answer has a word of the new one.
     """
+    pairs = _own_pairs(case, [answer for _, answer in load_anchor_book()["own"]])
+    rng = random.Random(f"own anchors|{subject_of(case)}|{case.prompt}")
+    return tuple(rng.sample(pairs, min(count, len(pairs))))
+
+
+def make_own_prompts(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
+    """As `make_own_anchors`, but behind each prompt stands an answer of any sort."""
+    rng = random.Random(f"own prompts|{subject_of(case)}|{case.prompt}")
+    pairs = _own_pairs(case, rng.choices(load_anchor_book()["answers"], k=len(load_anchor_book()["own"])))
+    return tuple(rng.sample(pairs, min(count, len(pairs))))
+
+
+def _own_pairs(case: EditCase, answers: Sequence[str]) -> list[tuple[str, str]]:
+    """Every prompt about the subject that does not ask for the edited relation, and the answers that fit."""
     subject = subject_of(case)
     if not subject:
-        return ()
+        return []
     named = EditCase(case.prompt, case.target_new, subject)
     same = {case.prompt, *relation_forms(named, clumsy=True)}
     target = set(case.target_new.split())
-    pairs = [(form.replace("{s}", subject), answer) for form, answer in load_anchor_book()["own"]]
-    fit = [pair for pair in pairs if pair[0] not in same and not target & set(pair[1].split())]
-    rng = random.Random(f"own anchors|{subject}|{case.prompt}")
-    return tuple(rng.sample(fit, min(count, len(fit))))
+    forms = [form.replace("{s}", subject) for form, _ in load_anchor_book()["own"]]
+    pairs = zip(forms, answers, strict=True)
+    return [pair for pair in pairs if pair[0] not in same and not target & set(pair[1].split())]
+
+
+@cache
+def load_names() -> tuple[str, ...]:
+    """The names in `names.yaml`."""
+    lists = yaml.safe_load(files("instructedit.data").joinpath("names.yaml").read_text("utf-8"))
+    return tuple(name for names in lists for name in names)
 
 
 @cache

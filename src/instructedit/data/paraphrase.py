@@ -46,6 +46,7 @@ class Phrasebook:
     contexts: tuple[str, ...]
     loose: tuple[str, ...]
     endings: tuple[str, ...]
+    questions: tuple[str, ...]
 
 
 def make_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
@@ -105,6 +106,21 @@ def make_varied_rephrases(case: EditCase, seed: int, n: int, contexts: Sequence[
         plain = form != case.prompt.strip() and (loose or rng.random() < 0.5)
         found.append(form if plain else f"{rng.choice(sentences)} {form}")
     return tuple(dict.fromkeys(found))
+
+
+def make_questions(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
+    """Up to `n` questions for the answer: those among the forms of the relation, then plain ones.
+
+    Of an erasure a statement stays a statement. The words depend on edit and `seed` only.
+    """
+    if case.kind == "erase" and not case.is_question:
+        return ()
+    rng = random.Random(f"{seed}|questions|{case.subject}|{case.prompt}")
+    forms = [form for form in relation_forms(case, clumsy=True) if form.endswith("?")]
+    match = _NOUN_PHRASE.fullmatch(case.prompt.strip())
+    plain = [frame.replace("{np}", match["np"]) for frame in load_phrasebook().questions] if match else []
+    rng.shuffle(forms)
+    return tuple(dict.fromkeys((*forms, *plain)))[:n]
 
 
 def asks_the_same(case: EditCase, prompt: str) -> bool:
@@ -174,6 +190,7 @@ def load_phrasebook() -> Phrasebook:
         tuple(source["contexts"]),
         tuple(source["loose"]),
         tuple(source["endings"]),
+        tuple(source["questions"]),
     )
 
 

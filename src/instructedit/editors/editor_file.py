@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from instructedit.backbone import Backbone, Site
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
+from instructedit.editors.polish import PolishConfig
 from instructedit.editors.registry import find_trained
 from instructedit.errors import EditorFileError, UnknownNameError
 from instructedit.hypernetwork import TransformConfig
@@ -60,6 +61,7 @@ def load_editor(path: Path, backbone: Backbone | None = None) -> InstructedEdito
         config = dict(header["editor"])
         kind = find_trained(config.pop("kind", EditorConfig.kind))
         config["transform"] = TransformConfig(**config["transform"])
+        config["polish"] = PolishConfig(**config.get("polish", {}))
         sites = [Site(**site) for site in header["sites"]]
         editor = kind(kind.settings(**config), sites, header["model"]["width"])
         editor.load_state_dict({name: value.float() for name, value in tensors.items()})

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, PrefixCache, Site, Text
 from instructedit.delta import LowRankDelta
+from instructedit.editors.polish import polish
 from instructedit.editors.requests import EditorConfig, RequestTexts
 from instructedit.factors import Anchors, Factors, answer_rows, capture, read_anchors
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.instructions import instruction_for
+from instructedit.progress import track
 from instructedit.types import EditCase
 
 __all__ = ["EditorConfig", "InstructedEditor"]
@@ -48,6 +50,8 @@ class InstructedEditor(nn.Module):
             part, told = [cases[i] for i in failed], [words[i] for i in failed]
             again = self.propose(backbone, part, told, under=delta[failed], whole=True)
             delta = delta + again.spread(failed, len(cases))
+        if self.config.polish.steps:
+            delta = self.polish(backbone, cases, words, delta)
         return self.temper(backbone, cases, words, delta) if self.config.strengths else delta
 
     @torch.no_grad()
@@ -59,6 +63,19 @@ class InstructedEditor(nn.Module):
         texts = [backbone.text(case.prompt, case.wanted) for case in cases]
         owner = torch.arange(len(cases), device=backbone.device)
         return self._right(backbone, texts, owner, delta, backbone.prefix(texts)).tolist()
+
+    @torch.no_grad()
+    def polish(
+        self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str], delta: LowRankDelta
+    ) -> LowRankDelta:
+        """Each edit after `config.polish`; what has no one answer, such as a sentiment, stays as it is."""
+        pairs = zip(cases, instructions, strict=True)
+        practices = [self.texts.practice(backbone, *pair) for pair in pairs]
+        edits = [
+            polish(backbone, delta[place], practice, self.config.polish) if practice else delta[place]
+            for place, practice in enumerate(track(practices, "Polishing"))
+        ]
+        return LowRankDelta.stack(edits)
 
     @torch.no_grad()
     def temper(

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from instructedit.backbone import Backbone, Text
-from instructedit.data.anchors import make_other_anchors, make_own_anchors
+from instructedit.data.anchors import make_other_anchors, make_own_anchors, make_tail_anchors
 from instructedit.data.paraphrase import make_rephrases
 from instructedit.data.subjects import subject_of
+from instructedit.editors.neighbours import Neighbours
+from instructedit.editors.polish import PolishConfig, Practice
+from instructedit.editors.practice import make_practice
 from instructedit.factors import ANCHOR_KINDS, AnchorText
 from instructedit.hypernetwork import TransformConfig
 from instructedit.instructions import render
@@ -36,8 +39,11 @@ class EditorConfig:
     strengths: Sequence[
         float
     ] = ()  # of these the faintest under which most wordings give the answer, in `edit`
+    near: int = 0  # in `edit` only: anchors that ask the same of the names most like the subject
+    tails: int = 0  # in `edit` only: anchors that are ordinary sentences which end as its prompts do
     from_subject: bool = False  # use only the rows from the subject on: those before it are everyone's
     transform: TransformConfig = field(default_factory=TransformConfig)
+    polish: PolishConfig = field(default_factory=PolishConfig)  # what follows the pass, in `edit` only
 
     def __post_init__(self) -> None:
         for name in ("distil", "strengths"):  # lists, where they were read from a file
@@ -48,7 +54,7 @@ class RequestTexts:
     """The texts of edits, tokenised for one backbone, as a config has them read."""
 
     def __init__(self, config: EditorConfig) -> None:
-        self.config = config
+        self.config, self.neighbours = config, Neighbours()
 
     def requests(
         self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
@@ -79,6 +85,14 @@ class RequestTexts:
         prompts = (case.prompt, *self._instructed(case, instruction), *fresh)
         return [backbone.text(prompt, case.wanted) for prompt in prompts]
 
+    def practice(self, backbone: Backbone, case: EditCase, instruction: str) -> Practice | None:
+        """What an edit is polished on; None where there is no answer to look for."""
+        if case.kind in self.config.distil:
+            return None
+        near = self.neighbours.of(backbone, subject_of(case), self.config.near)
+        checks = self.checks(backbone, case, instruction)
+        return make_practice(backbone, case, self._instructed(case, instruction), near, checks)
+
     def _instructed(self, case: EditCase, instruction: str) -> tuple[str, ...]:
         """The request behind its instruction, where that is read as well."""
         if not self.config.behind or not instruction or case.kind in self.config.distil:
@@ -107,16 +121,20 @@ class RequestTexts:
     ) -> list[list[AnchorText]]:
         """What each edit shall leave alone: other subjects, its subject asked otherwise, its own end.
 
-        With `whole` the others are asked in every wording of the request by turns.
+        With `whole` the others are asked in every wording of the request by turns, and there are more.
         """
         if not self.config.transform.others + self.config.transform.own:
             return [[] for _ in cases]
-        prompts = [[case.prompt, *(self._reworded(case) if whole else ())] for case in cases]
-        return [self._anchors(backbone, *pair) for pair in zip(cases, prompts, strict=True)]
+        return [self._anchors(backbone, case, whole=whole) for case in cases]
 
-    def _anchors(self, backbone: Backbone, case: EditCase, prompts: Sequence[str]) -> list[AnchorText]:
-        found = []
-        for prompt in make_other_anchors(case, prompts, self.config.transform.others):
+    def _anchors(self, backbone: Backbone, case: EditCase, *, whole: bool) -> list[AnchorText]:
+        found, prompts = [], [case.prompt]
+        near, tails = (self.config.near, self.config.tails) if whole else (0, 0)
+        if whole:
+            prompts += self._reworded(case)
+        names = self.neighbours.of(backbone, subject_of(case), near)
+        others = make_other_anchors(case, prompts, max(self.config.transform.others, near), names)
+        for prompt in (*others, *make_tail_anchors(case, prompts, tails)):
             text = backbone.text(prompt)
             found.append(AnchorText(text, ((len(text.ids) - 1, OTHER),)))
         for prompt, answer in make_own_anchors(case, self.config.transform.own):

@@ -1,12 +1,12 @@
 """Teacher-forced scores of texts before and after an edit: the prefix once, the top twice."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from instructedit.backbone import Backbone, PrefixCache, Text
+from instructedit.backbone import Backbone, PrefixCache, Text, like_length
 from instructedit.editors.change import Change
 from instructedit.evaluation.rows import SIDES
 from instructedit.factors import answer_rows
@@ -44,25 +44,13 @@ def score_texts(
     """
     columns = {f"{side}_{name}": torch.full((len(texts),), torch.nan) for side in SIDES for name in COLUMNS}
     told = texts if reworded is None else reworded
-    for batch in _like_length(told):
+    answered = [place for place, text in enumerate(told) if text.targets]
+    for batch in like_length(answered, told, BATCH_TOKENS, BATCH_TEXTS):
         plain, asked = [texts[i] for i in batch], [told[i] for i in batch]
         scored = _score_batch(backbone, delta, plain, asked, [edits[i] for i in batch], cache)
         for name, values in scored.items():
             columns[name][batch] = values.cpu()
     return columns
-
-
-def _like_length(texts: Sequence[Text]) -> Iterator[list[int]]:
-    """Indices in batches of like length, so that little of a batch is padding."""
-    batch: list[int] = []
-    answered = [index for index, text in enumerate(texts) if text.targets]
-    for index in sorted(answered, key=lambda i: len(texts[i].ids)):
-        if len(batch) == BATCH_TEXTS or (len(batch) + 1) * len(texts[index].ids) > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def _score_batch(

@@ -6,7 +6,7 @@ generated text. Rates are fractions in [0, 1]; log-probabilities and divergences
 
 from .replies import sentiment_score, win_rate
 from .text import generation_matches, ngram_entropy, normalise
-from .tokens import all_per_text, answer_log_probs, hits, kl_divergence, mean_per_text, unchanged
+from .tokens import all_per_text, answer_log_probs, hits, kl_divergence, mean_per_text, soften, unchanged
 
 __all__ = [
     "all_per_text",
@@ -18,6 +18,7 @@ __all__ = [
     "ngram_entropy",
     "normalise",
     "sentiment_score",
+    "soften",
     "unchanged",
     "win_rate",
 ]

@@ -62,3 +62,8 @@ def all_per_text(flags: Bool[Tensor, " n"], owner: Int[Tensor, " n"], texts: int
     """
     mean = mean_per_text(flags, owner, texts)
     return torch.where(mean.isnan(), mean, (mean == 1.0).float())
+
+
+def soften(loss: Float[Tensor, " m"], bend: float) -> Float[Tensor, " m"]:
+    """Slope 1 at zero and ``1 / (1 + loss / bend)`` further out; a `bend` of zero changes nothing."""
+    return bend * torch.log1p(loss / bend) if bend > 0 else loss

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from instructedit.backbone import Backbone, PrefixCache, Text
 from instructedit.delta import LowRankDelta
 from instructedit.factors import answer_rows
-from instructedit.metrics.tokens import mean_per_text
+from instructedit.metrics.tokens import mean_per_text, soften
 from instructedit.training.lessons import Item, Lesson
 
 ANSWER_TOKENS = 24  # longer answers are cut: replies and passages say enough in this many tokens
@@ -165,11 +165,6 @@ def _one_lesson(items: Sequence[Item], outcome: Outcome, start: int, config: Los
         gap = gap + config.contrast * chosen(outcome.base_nll, "good")[:, None]
         loss = loss + config.reply * -logsigmoid(gap).mean() + config.reply_fit * good.mean()
     return loss
-
-
-def soften(loss: Float[Tensor, " m"], bend: float) -> Float[Tensor, " m"]:
-    """Slope 1 at zero and ``1 / (1 + loss / bend)`` further out; a `bend` of zero changes nothing."""
-    return bend * torch.log1p(loss / bend) if bend > 0 else loss
 
 
 def read_slots(items: Sequence[Item], outcome: Outcome) -> dict[str, float]:

@@ -1,0 +1,45 @@
+"""The neighbours of an edit: names that the model reads most like the edit's own subject."""
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from instructedit.backbone import Backbone
+from instructedit.data.anchors import load_names
+
+
+class Neighbours:
+    """Finds, among the package's names, those whose prefix state is most like that of a subject.
+
+    A name's state is what enters the first edited block at its last token, standardised over all names;
+    likeness is the cosine. The names are read once a backbone, on first use.
+    """
+
+    def __init__(self) -> None:
+        self._read: WeakKeyDictionary[Backbone, tuple[Tensor, Tensor, Tensor]] = WeakKeyDictionary()
+
+    @torch.no_grad()
+    def of(self, backbone: Backbone, subject: str, count: int) -> list[str]:
+        """The `count` names nearest to a subject, none a part of it or it a part of one; none without one."""
+        if not subject or not count:
+            return []
+        if backbone not in self._read:
+            states = _last_states(backbone, load_names())
+            mean, spread = states.mean(0), states.std(0).clamp(min=1e-6)
+            self._read[backbone] = mean, spread, _unit((states - mean) / spread)
+        mean, spread, known = self._read[backbone]
+        likeness = known @ _unit((_last_states(backbone, [subject])[0] - mean) / spread)
+        order = likeness.argsort(descending=True).tolist()
+        names = (load_names()[place] for place in order)
+        return [name for name in names if name not in subject and subject not in name][:count]
+
+
+def _last_states(backbone: Backbone, names: Sequence[str]) -> Float[Tensor, "n d"]:
+    return torch.stack([row[-1].float() for row in backbone.encode([backbone.text(name) for name in names])])
+
+
+def _unit(states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+    return torch.nn.functional.normalize(states, dim=-1)

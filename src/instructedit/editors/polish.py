@@ -1,0 +1,128 @@
+"""Polish: a few steps of descent on an edit that has been made, against what it is there for."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from instructedit.backbone import Backbone, Text, like_length
+from instructedit.delta import LowRankDelta
+from instructedit.factors import answer_rows
+from instructedit.metrics import answer_log_probs, kl_divergence, mean_per_text, soften
+
+TOKENS = 288  # of one pass, padding counted: small passes are as fast on a CPU and need little memory
+BEND = 4.0  # as `soften`: one hopeless text does not drown the others
+
+
+@dataclass(frozen=True)
+class PolishConfig:
+    """How an edit is polished; `steps` of zero leaves it as it was made."""
+
+    steps: int = 0
+    fit: int = 4  # other wordings that a step asks beside the bare prompt
+    keep: int = 8  # texts a step that are to stay as they are
+    weight: float = 1.5  # of those in the loss
+    margin: float = 0.3  # nats a token below which an answer is good enough
+    rate: float = 0.12  # Adam's, in units of the update's own root mean square
+    energy: float = 0.999  # share of the update's squared norm whose directions are kept
+
+
+@dataclass(frozen=True)
+class Practice:
+    """What an edit is polished on: texts to answer, the bare request first, and texts to leave alone."""
+
+    fit: tuple[Text, ...]
+    keep: tuple[Text, ...]
+
+
+@dataclass(frozen=True)
+class _Drill:
+    """The texts of a practice, their prefix states, and the unedited logits of those to keep, by place."""
+
+    texts: Sequence[Text]
+    states: list[Float[Tensor, "_ d"]]
+    before: dict[int, Float[Tensor, "_ v"]]
+
+    def batch(self, places: Sequence[int], backbone: Backbone) -> Float[Tensor, "b t d"]:
+        rows = [self.states[place] for place in places]
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(backbone.device)
+
+
+def polish(backbone: Backbone, delta: LowRankDelta, practice: Practice, config: PolishConfig) -> LowRankDelta:
+    """One edit (b = 1) after `config.steps` steps on its practice, in the directions that it acts on already.
+
+    The update's input directions are made orthonormal and stay; Adam moves what it writes. A step asks the
+    bare request, `fit` other wordings and `keep` texts to be left alone, drawn anew each time but the same
+    for the same edit. Loss: the mean over wordings of the answer's negative log-likelihood beyond `margin`,
+    and `weight` times the mean KL(unedited ‖ edited) over the others, nats a token.
+    """
+    small, _ = delta.compress(energy=config.energy)
+    inputs, outputs = {}, {}
+    for name, a in small.a.items():
+        basis, rest = torch.linalg.qr(a.mT)
+        inputs[name], outputs[name] = basis.mT.contiguous(), small.b[name] @ rest.mT
+    drill = _prepare(backbone, practice)
+    values = {name: b.clone().requires_grad_() for name, b in outputs.items()}
+    scales = [config.rate * float(b.square().mean().sqrt()) for b in outputs.values()]
+    groups = [{"params": [v], "lr": lr} for v, lr in zip(values.values(), scales, strict=True)]
+    optimiser = torch.optim.Adam(groups, betas=(0.8, 0.95))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
+    rng, fits = random.Random(0), len(practice.fit)
+    for _ in range(config.steps):
+        fit = [0, *_draw(range(1, fits), config.fit, rng)]
+        keep = _draw(range(fits, len(drill.texts)), config.keep, rng)
+        for part in like_length([*fit, *keep], drill.texts, TOKENS):
+            with torch.enable_grad():
+                loss = _loss(backbone, LowRankDelta(inputs, values), drill, part, config)
+                weights = [1 / len(fit) if i < fits else config.weight / len(keep) for i in part]
+                (loss * torch.tensor(weights, device=loss.device)).sum().backward()
+        for value in values.values():
+            value.grad /= value.grad.norm() + 1e-9  # type: ignore[operator]
+        optimiser.step()
+        optimiser.zero_grad()
+        schedule.step()
+    return LowRankDelta(inputs, {name: value.detach() for name, value in values.items()}, delta.header)
+
+
+@torch.no_grad()
+def _prepare(backbone: Backbone, practice: Practice) -> _Drill:
+    texts = (*practice.fit, *practice.keep)
+    drill = _Drill(texts, backbone.encode(texts), {})
+    for part in like_length(range(len(practice.fit), len(texts)), texts, TOKENS):
+        logits, owner, _ = _answers(backbone, drill, part)
+        drill.before.update({place: logits[owner == row] for row, place in enumerate(part)})
+    return drill
+
+
+def _answers(backbone: Backbone, drill: _Drill, part: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits ``[n v]`` at the positions that predict the answers, whose text each is, the answers' tokens."""
+    top = backbone.top(drill.batch(part, backbone))
+    rows, positions, targets = answer_rows([drill.texts[place] for place in part], top.device)
+    return backbone.logits(top[rows, positions]), rows, targets
+
+
+def _loss(
+    backbone: Backbone, delta: LowRankDelta, drill: _Drill, part: Sequence[int], config: PolishConfig
+) -> Float[Tensor, " b"]:
+    """One number a text: how much its answer still lacks, or how far it has been moved."""
+    with delta.applied_to(backbone.model):
+        logits, owner, targets = _answers(backbone, drill, part)
+    lacking = (-answer_log_probs(logits, targets) - config.margin).clamp(min=0)
+    kept = torch.tensor([place in drill.before for place in part], device=owner.device)[owner]
+    if kept.any():
+        before = torch.cat([drill.before[place] for place in part if place in drill.before])
+        moved = torch.zeros_like(lacking).masked_scatter(kept, kl_divergence(before, logits[kept]))
+        lacking = torch.where(kept, moved, lacking)
+    return soften(mean_per_text(lacking, owner, len(part)), BEND)
+
+
+def _rate(step: int, steps: int) -> float:
+    """Three steps of warming up, and a straight fall to a fifth."""
+    return min(1.0, (step + 1) / 3) * (1 - 0.8 * step / steps)
+
+
+def _draw(places: range, count: int, rng: random.Random) -> list[int]:
+    return rng.sample(places, min(count, len(places)))

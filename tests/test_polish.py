@@ -1,0 +1,116 @@
+"""A polished edit answers better and leaves more alone, in the directions that it acted on already."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from instructedit.backbone import Backbone
+from instructedit.delta import LowRankDelta
+from instructedit.editors.editor_file import load_editor, save_editor
+from instructedit.editors.instructed import InstructedEditor
+from instructedit.editors.polish import PolishConfig, Practice, polish
+from instructedit.factors import answer_nll
+from instructedit.metrics import kl_divergence
+from instructedit.types import EditCase
+from tiny_editors import tiny_case, tiny_cases, tiny_editor, tiny_opinion
+
+STEPS = PolishConfig(steps=12, fit=2, keep=2, margin=0.0, rate=0.2)
+
+
+def made(backbone: Backbone, steps: int = 0, **changes: object) -> InstructedEditor:
+    """An untrained editor, a plain descent step, that is large enough to be felt."""
+    editor = tiny_editor(backbone, wordings=1, behind=True, log_step=1.0, others=2, own=1)
+    polishing = replace(STEPS, steps=steps)
+    editor.config = editor.texts.config = replace(editor.config, polish=polishing, **changes)
+    return editor
+
+
+@torch.no_grad()
+def losses(backbone: Backbone, delta: LowRankDelta, practice: Practice) -> tuple[float, float]:
+    """The mean nats a token of the wanted answers, and of KL to the unedited model at the others."""
+    with delta.applied_to(backbone.model):
+        wanted = answer_nll(backbone, backbone.top(backbone.prefix(practice.fit)), practice.fit).mean()
+        after = [backbone.model(input_ids=torch.tensor([text.ids])).logits[0] for text in practice.keep]
+    before = [backbone.model(input_ids=torch.tensor([text.ids])).logits[0] for text in practice.keep]
+    pairs = zip(before, after, practice.keep, strict=True)
+    moved = [kl_divergence(b[list(t.positions)], a[list(t.positions)]).mean() for b, a, t in pairs]
+    return float(wanted), float(torch.stack(moved).mean())
+
+
+def test_polish_lowers_what_it_is_judged_by(backbone: Backbone) -> None:
+    editor, case = made(backbone), tiny_case(0)
+    delta = editor.edit(backbone, [case], ["Change it."])
+    practice = editor.texts.practice(backbone, case, "Change it.")
+    assert practice
+    before = losses(backbone, delta, practice)
+    after = losses(backbone, polish(backbone, delta, practice, STEPS), practice)
+    assert after[0] + STEPS.weight * after[1] < before[0] + STEPS.weight * before[1]
+
+
+def test_a_polished_update_reads_what_it_read_before(llama: Backbone) -> None:
+    editor, case = made(llama), tiny_case(0)
+    delta = editor.edit(llama, [case], [""])
+    practice = editor.texts.practice(llama, case, "")
+    assert practice
+    polished = polish(llama, delta, practice, replace(STEPS, energy=1.0))
+    for name, a in delta.a.items():
+        rows = torch.linalg.qr(a[0].mT).Q  # the input directions of the edit as it was made
+        new = polished.dense(name)[0]
+        torch.testing.assert_close(new @ rows @ rows.mT, new, rtol=1e-3, atol=1e-5)
+        assert not torch.allclose(new, delta.dense(name)[0], rtol=0.01)
+
+
+def test_the_same_edit_is_polished_the_same_way_whatever_is_beside_it(llama: Backbone) -> None:
+    editor, cases = made(llama, steps=3), tiny_cases(3)
+    together = editor.edit(llama, cases, ["", "Change it.", ""])
+    alone = editor.edit(llama, cases[1:2], ["Change it."])
+    for name in alone.a:
+        torch.testing.assert_close(together[1].dense(name), alone.dense(name), rtol=1e-3, atol=1e-5)
+
+
+def test_no_steps_and_no_answer_leave_an_edit_as_it_was(llama: Backbone) -> None:
+    plain = made(llama).edit(llama, [tiny_case(0)], [""])
+    untouched = made(llama, steps=0).edit(llama, [tiny_case(0)], [""])
+    assert all(torch.equal(plain.b[name], untouched.b[name]) for name in plain.b)
+    editor = made(llama, steps=3, distil=("sentiment",))
+    opinion = [tiny_opinion(0)]
+    assert editor.texts.practice(llama, opinion[0], "Be kind.") is None
+    delta = editor.edit(llama, opinion, ["Be kind."])
+    bare = made(llama, distil=("sentiment",)).edit(llama, opinion, ["Be kind."])
+    assert all(torch.equal(delta.dense(name), bare.dense(name)) for name in delta.a)
+
+
+def test_an_edit_is_not_polished_on_what_it_is_tried_on(llama: Backbone) -> None:
+    editor = made(llama)
+    case = EditCase("The place of birth of France is", "Rome", "France")
+    practice = editor.texts.practice(llama, case, "Change it.")
+    bare, told, *checks = editor.texts.checks(llama, case, "Change it.")
+    assert practice
+    assert checks
+    assert practice.fit[:2] == (bare, told)
+    assert not set(practice.fit[2:]) & set(checks)
+    assert len(set(practice.fit)) == len(practice.fit) > 8
+    assert len(practice.keep) > 20
+
+
+@pytest.mark.parametrize("prompt", ["the answer is", "What is it?"])
+def test_a_request_without_a_subject_can_be_polished(llama: Backbone, prompt: str) -> None:
+    editor = made(llama, steps=2)
+    delta = editor.edit(llama, [EditCase(prompt, "Rome")], [""])
+    assert all(torch.isfinite(b).all() for b in delta.b.values())
+
+
+def test_the_settings_are_kept_with_the_editor(llama: Backbone, tmp_path) -> None:
+    editor = made(llama, steps=3, near=2, tails=1)
+    save_editor(editor, tmp_path / "editor.safetensors", llama, {})
+    assert load_editor(tmp_path / "editor.safetensors", llama).config == editor.config
+
+
+def test_deltas_of_different_ranks_stand_side_by_side() -> None:
+    torch.manual_seed(0)
+    parts = [LowRankDelta({"s": torch.randn(1, r, 4)}, {"s": torch.randn(1, 3, r)}) for r in (1, 3, 2)]
+    whole = LowRankDelta.stack(parts)
+    assert len(whole) == 3
+    for place, part in enumerate(parts):
+        torch.testing.assert_close(whole[place].dense("s"), part.dense("s"))
