@@ -192,7 +192,7 @@ def test_tails_end_as_the_prompts_do_and_name_no_subject() -> None:
 
 def test_an_editor_asks_for_near_names_and_tails(llama: Backbone) -> None:
     editor = anchored(llama)
-    editor.config = editor.texts.config = replace(editor.config, near=5, tails=3)
+    editor.adjust(near=5, tails=3)
     for whole, count in ((True, 5 + 3), (False, 2)):
         (row,) = editor.texts.anchors(llama, tiny_cases(1), whole=whole)
         assert [kind for anchor in row for _, kind in anchor.rows].count(OTHER) == count

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from cli_run import PatientEditor, Run, use_editor
+from tiny_editors import tiny_editor
+from tiny_models import tiny_backbone
 
 PROMPT, TARGET = "The capital of France is", "Rome"
 
@@ -192,3 +194,24 @@ def test_a_full_disk_leaves_nothing_behind(
     assert code == 6
     assert "No space left on device" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_polish_sets_the_steps_of_a_trained_editor(
+    cli: Run, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    editor = tiny_editor(tiny_backbone())
+    use_editor(monkeypatch, editor)
+    for steps in (2, 0):
+        code, _, _ = edit(cli, folder, PROMPT, TARGET, "--polish", steps)
+        assert code in (0, 8)
+        assert editor.config.polish.steps == editor.texts.config.polish.steps == steps
+    code, _, err = edit(cli, folder, PROMPT, TARGET, "--polish", -3)
+    assert code == 3
+    assert "-3 steps" in err
+
+
+def test_a_method_cannot_be_polished(cli: Run, folder: Path) -> None:
+    code, _, err = edit(cli, folder, PROMPT, TARGET, "--polish", 4)
+    assert code == 3
+    assert "patient" in err
+    assert len(err.strip().splitlines()) == 1

@@ -111,7 +111,7 @@ def test_a_folder_that_is_no_run_is_refused(cli: Run, config: Path, tmp_path: Pa
     assert cli("train", config).code == 6
 
 
-def test_bench_prints_three_ratios(cli: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_prints_its_ratios(cli: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from instructedit.editors.instructed import EditorConfig, InstructedEditor
     from instructedit.hypernetwork import TransformConfig
 
@@ -122,5 +122,5 @@ def test_bench_prints_three_ratios(cli: Run, folder: Path, monkeypatch: pytest.M
     code, out, _ = cli("bench", *arguments)
     assert code == 0
     ratios = json.loads(out)
-    assert len(ratios) == 3
+    assert len(ratios) == 4
     assert all(row["ratio"] > 0 and row["first"] > 0 for row in ratios)

@@ -10,6 +10,7 @@ from instructedit.data import make_rephrases
 from instructedit.data.paraphrase import (
     asks_the_same,
     load_phrasebook,
+    make_questions,
     make_varied_rephrases,
     relation_forms,
 )
@@ -141,3 +142,14 @@ def test_a_text_that_only_goes_on_about_the_subject_is_no_paraphrase() -> None:
     assert asks_the_same(case, "It rained. The language spoken by Laura Adani is")
     assert asks_the_same(case, "Laura de Adani speaks")  # the subject under another name: cannot be told
     assert asks_the_same(EditCase("Zork frobs the", "blip", "Zork"), "Zork is known for")
+
+
+def test_questions_are_those_of_the_relation_then_plain_ones() -> None:
+    case = EditCase("The place of birth of Ada Lovelace is", "Rome", "Ada Lovelace")
+    found = make_questions(case, 0, 9)
+    assert all(question.endswith("?") and "Ada Lovelace" in question for question in found)
+    assert found[0] in relation_forms(case, clumsy=True)
+    assert "Tell me, what is the place of birth of Ada Lovelace?" in found
+    assert make_questions(case, 0, 2) == found[:2]
+    assert make_questions(replace(case, kind="erase"), 0, 9) == ()
+    assert make_questions(EditCase("Ada Lovelace lived in", "Rome", "Ada Lovelace"), 0, 9) == ()

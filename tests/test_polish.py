@@ -10,6 +10,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.editor_file import load_editor, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.polish import PolishConfig, Practice, polish
+from instructedit.errors import DataError
 from instructedit.factors import answer_nll
 from instructedit.metrics import kl_divergence
 from instructedit.types import EditCase
@@ -21,8 +22,7 @@ STEPS = PolishConfig(steps=12, fit=2, keep=2, margin=0.0, rate=0.2)
 def made(backbone: Backbone, steps: int = 0, **changes: object) -> InstructedEditor:
     """An untrained editor, a plain descent step, that is large enough to be felt."""
     editor = tiny_editor(backbone, wordings=1, behind=True, log_step=1.0, others=2, own=1)
-    polishing = replace(STEPS, steps=steps)
-    editor.config = editor.texts.config = replace(editor.config, polish=polishing, **changes)
+    editor.adjust(polish=replace(STEPS, steps=steps), **changes)
     return editor
 
 
@@ -114,3 +114,8 @@ def test_deltas_of_different_ranks_stand_side_by_side() -> None:
     assert len(whole) == 3
     for place, part in enumerate(parts):
         torch.testing.assert_close(whole[place].dense("s"), part.dense("s"))
+
+
+def test_fewer_than_no_steps_are_refused() -> None:
+    with pytest.raises(DataError, match="-1 steps"):
+        PolishConfig(steps=-1)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutput
 
-from instructedit.backbone import Backbone, PrefixCache, Text
+from instructedit.backbone import Backbone, PrefixCache, Text, like_length
 from instructedit.backbone.sites import find_sites
 from instructedit.errors import DataError, ModelError
 from tiny_models import CONTEXT, tiny_backbone, tiny_config, tiny_model, tiny_tokenizer
@@ -183,3 +185,18 @@ def test_states_beyond_half_precision_keep_their_size(tmp_path: Path, llama: Bac
     cache = PrefixCache(tmp_path, llama)
     (row,) = cache.fetch([text], lambda texts: [torch.full((len(t.ids), llama.width), 1e5) for t in texts])
     torch.testing.assert_close(row, torch.full_like(row, 1e5), rtol=1e-2, atol=0)
+
+
+@given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 60), st.none() | st.integers(1, 5))
+def test_batches_of_like_length_hold_every_text_once(
+    lengths: list[int], tokens: int, most: int | None
+) -> None:
+    texts = [Text((0,) * length, 1) for length in lengths]
+    batches = list(like_length(range(len(texts)), texts, tokens, most))
+    assert sorted(place for batch in batches for place in batch) == list(range(len(texts)))
+    for batch in batches:
+        longest = max(lengths[place] for place in batch)
+        assert len(batch) == 1 or len(batch) * longest <= tokens
+        assert most is None or len(batch) <= most
+    order = [lengths[place] for batch in batches for place in batch]
+    assert order == sorted(order)

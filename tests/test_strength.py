@@ -1,7 +1,5 @@
 """An edit is made as faint as its wordings allow, and each edit of a batch by itself."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -16,7 +14,7 @@ STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 def with_strengths(backbone: Backbone, strengths: tuple[float, ...]) -> InstructedEditor:
     """An untrained editor, a plain descent step, whose steps are large enough to be felt."""
     editor = tiny_editor(backbone, wordings=1, behind=True, log_step=1.0)
-    editor.config = editor.texts.config = replace(editor.config, strengths=strengths)
+    editor.adjust(strengths=strengths)
     return editor
 
 
@@ -48,7 +46,7 @@ def test_the_faintest_of_the_best_strengths_is_taken(llama: Backbone) -> None:
 
 def test_what_has_no_answer_keeps_its_strength(llama: Backbone) -> None:
     editor = with_strengths(llama, STRENGTHS)
-    editor.config = editor.texts.config = replace(editor.config, distil=("sentiment",))
+    editor.adjust(distil=("sentiment",))
     cases, words = [tiny_opinion(0)], ["Be kind about it."]
     delta = editor.propose(llama, cases, words)
     assert editor.temper(llama, cases, words, delta) is delta

@@ -64,7 +64,8 @@ def measure_ratios(
 
     - a training step of `batch` edits that computes its prefixes, over one that reads them;
     - a single edit (capture, transform, delta) over a plain forward and backward of the edited top;
-    - `many` single edits over one batch of as many. Prefix states are ready in the last two.
+    - the same as `edit` makes it, asked again, polished and tried at its strengths, over that one pass;
+    - `many` single passes over one batch of as many. Prefix states are ready, save in `edit`.
 
     Medians of `repeats`, after one that is thrown away.
     """
@@ -80,11 +81,13 @@ def measure_ratios(
     slow, fast = _time_steps(backbone, editor, cases, cache, batch, repeats, seed)
     single = _median(lambda: edit(0, 1), repeats)
     plain = _median(_plain_pass(backbone, editor, chosen[:1], words[:1], cache), repeats)
+    whole = _median(lambda: editor.edit(backbone, chosen[:1], words[:1]), repeats)
     together = _median(lambda: edit(0, many), repeats)
     apart = _median(lambda: [edit(i, i + 1) for i in range(many)], repeats)
     return [
         Ratio("training step, prefix computed / read", slow, fast, "≥ 3"),
         Ratio("one edit / plain pass of the edited top", single, plain, "≤ 2"),
+        Ratio("one edit, tried and polished / its pass", whole, single),
         Ratio(f"{many} edits one by one / in one batch", apart, together),
     ]
 

@@ -48,12 +48,8 @@ def make_tail_anchors(case: EditCase, prompts: Sequence[str], count: int) -> tup
     words = set(subject_of(case).split())
     ends = [prompt.split()[-2:] for prompt in prompts if prompt.split()[-1].rstrip("?.:") not in words]
     ends = [[word for word in end if word not in words] for end in ends]
-    found = [
-        f"{head} {' '.join(ends[i % len(ends)][-1 - i // len(ends) % 2 :])}"
-        for i, head in enumerate(chosen)
-        if ends
-    ]
-    return tuple(found)
+    turns = ((head, *divmod(i, len(ends))) for i, head in enumerate(chosen) if ends)
+    return tuple(" ".join((head, *ends[place][-1 - turn % 2 :])) for head, turn, place in turns)
 
 
 def make_own_anchors(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:

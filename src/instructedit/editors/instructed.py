@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,6 +32,10 @@ class InstructedEditor(nn.Module):
         super().__init__()
         self.config, self.name, self.texts = config, config.name, RequestTexts(config)
         self.hypernetwork = self.network(sites, width, config.transform, seed)
+
+    def adjust(self, **changes: Any) -> None:
+        """Change how edits are made from now on; `changes` are fields of the config."""
+        self.config = self.texts.config = replace(self.config, **changes)
 
     @torch.no_grad()
     def edit(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text, like_length
 from instructedit.delta import LowRankDelta
+from instructedit.errors import DataError
 from instructedit.factors import answer_rows
 from instructedit.metrics import answer_log_probs, kl_divergence, mean_per_text, soften
 
@@ -28,6 +29,10 @@ class PolishConfig:
     margin: float = 0.3  # nats a token below which an answer is good enough
     rate: float = 0.12  # Adam's, in units of the update's own root mean square
     energy: float = 0.999  # share of the update's squared norm whose directions are kept
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise DataError(f"an edit cannot be polished in {self.steps} steps. Expected 0 (none) or more.")
 
 
 @dataclass(frozen=True)
