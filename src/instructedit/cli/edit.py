@@ -1,7 +1,7 @@
 """`instructedit edit`: change what the model answers, show it, keep it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,14 +12,13 @@ from instructedit.cli.bank import Banks, using_banks
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample, Switch
 from instructedit.cli.report import Report, make_table
 from instructedit.cli.requests import Request, read_requests
-from instructedit.errors import DataError, EditFailedError
+from instructedit.errors import EditFailedError
 from instructedit.types import EditCase
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from instructedit.cli.readings import Reading
-    from instructedit.editors import Editor
 
 FULL_READINGS = 5  # with more edits than this, each is asked its bare prompt only
 SHOWN = 48  # characters of a prompt in a table, counted from its end
@@ -91,13 +90,12 @@ def edit_model(
         words = [instruction_for(case, seed=sample.seed) for case in cases]
     if common.dry_run:
         return _plan(cases)
-    from instructedit.cli.loading import load_pair
+    from instructedit.cli.loading import load_pair, set_polish
     from instructedit.cli.readings import edit_took, list_questions, take_readings
     from instructedit.editors.many import edit_many
 
     backbone, editor = load_pair(model, making.editor)
-    if making.polish is not None:
-        _set_polish(editor, making.polish)
+    set_polish(editor, making.polish)
     if making.mode == "single":
         delta = editor.edit(backbone, cases, words)
     else:
@@ -109,14 +107,6 @@ def edit_model(
     took = [edit_took(case, reading) for case, reading in zip(cases, bare, strict=True)]
     folders = keep_edits(making.out, backbone, delta, cases, words, force=making.force)
     return _report(cases, words, readings, took, folders)
-
-
-def _set_polish(editor: "Editor", steps: int) -> None:
-    from instructedit.editors.instructed import InstructedEditor
-
-    if not isinstance(editor, InstructedEditor):
-        raise DataError(f"--polish {steps} is for trained editors, and {editor.name} is none. Leave it out.")
-    editor.adjust(polish=replace(editor.config.polish, steps=steps))
 
 
 def _plan(cases: Sequence[EditCase]) -> Report:

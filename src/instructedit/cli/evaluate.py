@@ -42,6 +42,9 @@ class Asking:
     settings_file: Path | None = None
     """Settings that `instructedit search` wrote for the method; --setting goes before them."""
 
+    polish: int | None = None
+    """Steps of descent on each edit of a trained editor, 0 for none; left out, as many as it asks for."""
+
     out: Path | None = None
     """Folder for rows.parquet (one row a probe) and summary.json."""
 
@@ -114,11 +117,12 @@ def _measure(
     """All rows, the summary (with the part ``leverage`` where it was asked for), and the tables to show."""
     from instructedit.backbone import PrefixCache
     from instructedit.cli.chosen import gather_settings
-    from instructedit.cli.loading import load_by_name
+    from instructedit.cli.loading import load_by_name, set_polish
     from instructedit.evaluation import evaluate, format_leverage, format_summary, measure_leverage
 
     settings = gather_settings(asking.settings_file, asking.editor, asking.setting)
     backbone, editor = load_by_name(model, asking.editor, settings)
+    set_polish(editor, asking.polish)
     cache = PrefixCache(asking.cache, backbone) if asking.cache else None
     result = evaluate(
         backbone,

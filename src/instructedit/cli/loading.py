@@ -1,6 +1,7 @@
 """From options to a loaded model and its editor."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,3 +112,17 @@ def find_editor(name: str, known: Sequence[str] = EDITORS) -> Path:
     if not path.exists() and path.name == name and not path.suffix:
         raise unknown_name("editor", name, list(known))
     return path / "editor.safetensors" if path.is_dir() else path
+
+
+def set_polish(editor: "Editor", steps: int | None) -> None:
+    """Give a trained editor's edits so many steps of polish; None leaves it as it is.
+
+    Errors: `DataError` for a method, which has none, and for fewer than 0 steps.
+    """
+    if steps is None:
+        return
+    from instructedit.editors.instructed import InstructedEditor
+
+    if not isinstance(editor, InstructedEditor):
+        raise DataError(f"--polish {steps} is for trained editors, and {editor.name} is none. Leave it out.")
+    editor.adjust(polish=replace(editor.config.polish, steps=steps))
