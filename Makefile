@@ -43,13 +43,16 @@ test: lint model
 demo: model
 	$(BIN)/instructedit edit "$(PROMPT)" "$(TARGET)" --out runs/demo --force
 
-# The README's score table: needs the published test sets in $$INSTRUCTEDIT_DATA/dev. LIMIT records a file.
+# The README's score table: needs the published test sets in $$INSTRUCTEDIT_DATA/dev. LIMIT records a file, LEVERAGE of
+# them under two instructions.
 LIMIT  ?= 150
+LEVERAGE ?= $(LIMIT)
 DTYPE  ?= bfloat16
-SCORED := $(BIN)/instructedit evaluate --instructed --limit $(LIMIT) --dtype $(DTYPE) --cache runs/scores/cache --force
+ASKED  := dev/counterfact.jsonl dev/recent.jsonl dev/convsent.jsonl
+SCORED := $(BIN)/instructedit evaluate --instructed --dtype $(DTYPE) --cache runs/scores/cache --force
 scores: model
-	$(SCORED) --data dev/counterfact_neighborhood.jsonl dev/zsre.jsonl --out runs/scores/plain
-	$(SCORED) --data dev/counterfact.jsonl dev/recent.jsonl dev/convsent.jsonl --leverage --out runs/scores/leverage
+	$(SCORED) --limit $(LIMIT) --data dev/counterfact_neighborhood.jsonl dev/zsre.jsonl $(ASKED) --out runs/scores/plain
+	$(SCORED) --limit $(LEVERAGE) --data $(ASKED) --leverage --out runs/scores/leverage
 	$(BIN)/instructedit card default runs/scores/plain runs/scores/leverage --require scripts/bars.yaml
 
 docs: $(READY)
