@@ -44,7 +44,8 @@ class InstructedEditor(nn.Module):
         """Edit in single mode: one delta a case, each for the unedited model; nothing is written.
 
         Without `instructions` each case uses its own, or one from its task's bank. A case whose
-        answer is not yet the model's first choice is edited again on top, up to `config.rounds` times.
+        answer is not yet the model's first choice is edited again on top, up to `config.rounds` times. Then
+        edits are polished and tempered, as far as the config says so.
         """
         words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
         delta = self.propose(backbone, cases, words, whole=True)
