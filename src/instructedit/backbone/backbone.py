@@ -89,7 +89,10 @@ class Backbone:
 
         With a cache, only texts that it has never met are computed.
         """
-        rows = self.encode(texts) if cache is None else cache.fetch(texts, self.encode)
+        return self.pad_states(self.encode(texts) if cache is None else cache.fetch(texts, self.encode))
+
+    def pad_states(self, rows: Sequence[Float[Tensor, "_ d"]]) -> Float[Tensor, "b t d"]:
+        """Hidden states of texts in one tensor, right-padded with zeros."""
         padded = torch.zeros(len(rows), max(len(row) for row in rows), self.width, dtype=self.dtype)
         for index, row in enumerate(rows):
             padded[index, : len(row)] = row

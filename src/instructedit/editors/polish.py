@@ -51,10 +51,6 @@ class _Drill:
     states: list[Float[Tensor, "_ d"]]
     before: dict[int, Float[Tensor, "_ v"]]
 
-    def batch(self, places: Sequence[int], backbone: Backbone) -> Float[Tensor, "b t d"]:
-        rows = [self.states[place] for place in places]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(backbone.device)
-
 
 def polish(backbone: Backbone, delta: LowRankDelta, practice: Practice, config: PolishConfig) -> LowRankDelta:
     """One edit (b = 1) after `config.steps` steps on its practice, in the directions that it acts on already.
@@ -64,16 +60,12 @@ def polish(backbone: Backbone, delta: LowRankDelta, practice: Practice, config: 
     for the same edit. Loss: the mean over wordings of the answer's negative log-likelihood beyond `margin`,
     and `weight` times the mean KL(unedited ‖ edited) over the others, nats a token.
     """
-    small, _ = delta.compress(energy=config.energy)
-    inputs, outputs = {}, {}
-    for name, a in small.a.items():
-        basis, rest = torch.linalg.qr(a.mT)
-        inputs[name], outputs[name] = basis.mT.contiguous(), small.b[name] @ rest.mT
-    drill = _prepare(backbone, practice)
-    values = {name: b.clone().requires_grad_() for name, b in outputs.items()}
-    scales = [config.rate * float(b.square().mean().sqrt()) for b in outputs.values()]
-    groups = [{"params": [v], "lr": lr} for v, lr in zip(values.values(), scales, strict=True)]
-    optimiser = torch.optim.Adam(groups, betas=(0.8, 0.95))
+    start, drill = _orthonormal(delta.compress(energy=config.energy)[0]), _prepare(backbone, practice)
+    inputs, values = start.a, {name: b.clone().requires_grad_() for name, b in start.b.items()}
+    rates = {name: config.rate * float(b.square().mean().sqrt()) for name, b in start.b.items()}
+    optimiser = torch.optim.Adam(
+        [{"params": [v], "lr": rates[n]} for n, v in values.items()], betas=(0.8, 0.95)
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
     rng, fits = random.Random(0), len(practice.fit)
     for _ in range(config.steps):
@@ -92,6 +84,16 @@ def polish(backbone: Backbone, delta: LowRankDelta, practice: Practice, config: 
     return LowRankDelta(inputs, {name: value.detach() for name, value in values.items()}, delta.header)
 
 
+def _orthonormal(delta: LowRankDelta) -> LowRankDelta:
+    """The same update with orthonormal input directions."""
+    pairs = {name: torch.linalg.qr(a.mT) for name, a in delta.a.items()}
+    return LowRankDelta(
+        {name: basis.mT.contiguous() for name, (basis, _) in pairs.items()},
+        {name: delta.b[name] @ rest.mT for name, (_, rest) in pairs.items()},
+        delta.header,
+    )
+
+
 @torch.no_grad()
 def _prepare(backbone: Backbone, practice: Practice) -> _Drill:
     texts = (*practice.fit, *practice.keep)
@@ -104,7 +106,7 @@ def _prepare(backbone: Backbone, practice: Practice) -> _Drill:
 
 def _answers(backbone: Backbone, drill: _Drill, part: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """Logits ``[n v]`` at the positions that predict the answers, whose text each is, the answers' tokens."""
-    top = backbone.top(drill.batch(part, backbone))
+    top = backbone.top(backbone.pad_states([drill.states[place] for place in part]))
     rows, positions, targets = answer_rows([drill.texts[place] for place in part], top.device)
     return backbone.logits(top[rows, positions]), rows, targets
 

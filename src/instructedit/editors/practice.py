@@ -29,10 +29,11 @@ def make_practice(
     texts of `checks`, on which the edit is tried out, are left out, the bare request excepted.
     """
     known = replace(case, subject=subject_of(case))
-    asked = [case.prompt, *told, *_wordings(known)]
-    fit = [backbone.text(prompt, case.wanted) for prompt in dict.fromkeys(asked)]
+    wordings = _wordings(known)
+    asked = dict.fromkeys([case.prompt, *told, *wordings])
+    fit = [backbone.text(prompt, case.wanted) for prompt in asked]
     fresh = [text for text in fit[1 + len(told) :] if text not in checks]
-    return Practice((*fit[: 1 + len(told)], *fresh), tuple(_left_alone(backbone, known, near)))
+    return Practice((*fit[: 1 + len(told)], *fresh), tuple(_left_alone(backbone, known, near, wordings)))
 
 
 def _wordings(case: EditCase) -> list[str]:
@@ -41,10 +42,12 @@ def _wordings(case: EditCase) -> list[str]:
     return [*make_questions(case, SEED, QUESTIONS), *varied]
 
 
-def _left_alone(backbone: Backbone, case: EditCase, near: Sequence[str]) -> list[Text]:
+def _left_alone(
+    backbone: Backbone, case: EditCase, near: Sequence[str], wordings: Sequence[str]
+) -> list[Text]:
     """Every other text about somebody else is followed by the new answer, which is not to be read there."""
     own = make_own_prompts(case, OWN)
-    asked = [case.prompt, *(prompt for prompt in _wordings(case) if case.subject in prompt)]
+    asked = [case.prompt, *(prompt for prompt in wordings if case.subject in prompt)]
     elsewhere = make_other_anchors(case, asked, OTHERS, near) + make_tail_anchors(case, asked, TAILS)
     answers = [answer for _, answer in own] or [case.wanted]
     follows = [answers[i % len(answers)] if i % 2 else case.wanted for i in range(len(elsewhere))]

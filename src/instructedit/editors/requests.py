@@ -128,10 +128,8 @@ class RequestTexts:
         return [self._anchors(backbone, case, whole=whole) for case in cases]
 
     def _anchors(self, backbone: Backbone, case: EditCase, *, whole: bool) -> list[AnchorText]:
-        found, prompts = [], [case.prompt]
         near, tails = (self.config.near, self.config.tails) if whole else (0, 0)
-        if whole:
-            prompts += self._reworded(case)
+        found, prompts = [], [case.prompt, *(self._reworded(case) if whole else ())]
         names = self.neighbours.of(backbone, subject_of(case), near)
         others = make_other_anchors(case, prompts, max(self.config.transform.others, near), names)
         for prompt in (*others, *make_tail_anchors(case, prompts, tails)):
