@@ -19,7 +19,8 @@ from instructedit.editors.instructed import EditorConfig, InstructedEditor
 from instructedit.editors.neighbours import Neighbours
 from instructedit.editors.requests import AFTER, ANSWER, OTHER, OWN
 from instructedit.factors import Anchors, AnchorText, read_anchors
-from instructedit.hypernetwork import ShapeTransform, SiteRows
+from instructedit.hypernetwork import ShapeTransform
+from instructedit.site_rows import SiteRows
 from instructedit.types import EditCase
 from test_hypernetwork import D_IN, D_OUT, random, transform
 from tiny_editors import TRANSFORM, tiny_case, tiny_cases, tiny_editor

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from instructedit.backbone import Backbone, Site
 from instructedit.delta import LowRankDelta
 from instructedit.factors import answer_nll, capture
-from instructedit.hypernetwork import Hypernetwork, ShapeTransform, SiteRows, TransformConfig
+from instructedit.hypernetwork import Hypernetwork, ShapeTransform, TransformConfig
+from instructedit.site_rows import SiteRows
 from tiny_editors import TRANSFORM, tiny_cases, tiny_editor
 
 D_IN, D_OUT = 6, 4

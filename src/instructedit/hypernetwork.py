@@ -5,7 +5,7 @@ site moves against its gradient. Everything else is learned.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from instructedit.backbone import Site
 from instructedit.delta import LowRankDelta
 from instructedit.factors import ANCHOR_KINDS, Anchors, Factors
+from instructedit.site_rows import SiteRows
 from instructedit.statistics import EPSILON, SiteStatistics
 
 
@@ -31,26 +32,6 @@ class TransformConfig:
     others: int = 0  # anchors an edit: the same asked of other subjects
     own: int = 0  # anchors an edit: other things asked of its own subject
     log_step: float = -1.0  # first step, as the log of the share of a site's output size
-
-
-@dataclass(frozen=True)
-class SiteRows:
-    """What the updates of one site are solved from: `fixed` keys are mapped to nothing, weighted.
-
-    Shapes: keys ``[b n d_in]``, values ``[b n d_out]``, fixed ``[b m d_in]``, in units of the site's
-    statistics; rows of zeros stand where an edit has fewer.
-    """
-
-    keys: Float[Tensor, "b n d_in"]
-    values: Float[Tensor, "b n d_out"]
-    fixed: Float[Tensor, "b m d_in"] | None = None
-
-    def join(self, before: "SiteRows | None" = None) -> "SiteRows":
-        """The rows of all edits as those of one (b = 1), and all that `before` holds fixed."""
-        given = [self.fixed] if before is None else [self.fixed, before.keys, before.fixed]
-        fixed = [x.flatten(0, 1) for x in given if x is not None]
-        keys, values = self.keys.flatten(0, 1)[None], self.values.flatten(0, 1)[None]
-        return SiteRows(keys, values, torch.cat(fixed)[None] if fixed else None)
 
 
 class ConditionedBlock(nn.Module):
@@ -287,6 +268,13 @@ class Hypernetwork(nn.Module):
         z = self.condition(state, absent)
         rows = [row for shape in self.shapes for row in shape.rows(factors, z, anchors)]  # type: ignore[attr-defined]
         yield from ((*place, row) for place, row in zip(self.places(), rows, strict=True))
+
+    def solve(self, rows: Mapping[str, SiteRows]) -> LowRankDelta:
+        """The updates that some rows give, by site; a site without rows is not changed."""
+        pairs = {
+            name: shape.aggregate(index, rows[name]) for name, shape, index in self.places() if name in rows
+        }
+        return LowRankDelta({n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()})
 
     def statistics(self) -> dict[str, SiteStatistics]:
         """Each site's statistics, by its name."""

@@ -13,10 +13,12 @@ from instructedit.backbone import Backbone, PrefixCache, Site, Text
 from instructedit.delta import LowRankDelta
 from instructedit.editors.polish import polish
 from instructedit.editors.requests import EditorConfig, RequestTexts
+from instructedit.editors.writing import write
 from instructedit.factors import Anchors, Factors, answer_rows, capture, read_anchors
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.instructions import instruction_for
 from instructedit.progress import track
+from instructedit.site_rows import SiteRows
 from instructedit.types import EditCase
 
 __all__ = ["EditorConfig", "InstructedEditor"]
@@ -135,6 +137,40 @@ class InstructedEditor(nn.Module):
         rows, positions, targets = answer_rows(texts, top.device)
         wrong = rows[backbone.logits(top[rows, positions]).argmax(-1) != targets]
         return torch.ones(len(texts), dtype=torch.bool, device=top.device).index_fill(0, wrong, False)
+
+    @torch.no_grad()
+    def rows(
+        self,
+        backbone: Backbone,
+        cases: Sequence[EditCase],
+        instructions: Sequence[str],
+        under: LowRankDelta | None = None,
+    ) -> list[dict[str, SiteRows]]:
+        """What each case is solved from where edits share a model, by site (b = 1).
+
+        With `config.write` an edit that has an answer is written; any other is what one pass reads of it.
+        What passes make of facts does not add up: their updates of some sites cancel within an edit alone.
+        """
+        pairs = list(zip(cases, instructions, strict=True))
+        found = [self._write(backbone, *pair, under) for pair in pairs]
+        left = [place for place, rows in enumerate(found) if not rows]
+        if left:
+            part, told = [cases[i] for i in left], [instructions[i] for i in left]
+            read = self.observe(backbone, part, told, under=under, whole=True)
+            for name, _, _, rows in self.hypernetwork.site_rows(*read):
+                for place, index in enumerate(left):
+                    found[index][name] = rows.of(place)
+        return found
+
+    def _write(
+        self, backbone: Backbone, case: EditCase, instruction: str, under: LowRankDelta | None
+    ) -> dict[str, SiteRows]:
+        """The rows of a written edit; none where nothing is to be written."""
+        practice = self.texts.practice(backbone, case, instruction) if self.config.write.steps else None
+        if practice is None:
+            return {}
+        near = self.texts.near(backbone, case)
+        return write(backbone, self.hypernetwork, case, practice, near, self.config.write, under)
 
     def propose(
         self,

@@ -1,6 +1,6 @@
 """Many edits in one model: solved together, and batch after batch with the ones before kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from instructedit.editors.instructed import InstructedEditor
 from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
 from instructedit.progress import track
+from instructedit.site_rows import SiteRows
 from instructedit.types import EditCase
 
 if TYPE_CHECKING:
@@ -94,15 +95,19 @@ class EditSequence:
         under = self.delta if self.updates else None
         for start in range(0, len(cases), CHUNK):
             part = slice(start, start + CHUNK)
-            told = self.editor.observe(
-                self.backbone, cases[part], instructions[part], under=under, whole=True
-            )
-            for name, shape, index, rows in self.editor.hypernetwork.site_rows(*told):
-                gram, moment = shape.normal_equation(index, rows)
+            for rows in self.editor.rows(self.backbone, cases[part], instructions[part], under):
+                self._add(rows, moments)
+        for name, shape, index in self.editor.hypernetwork.places():
+            if name in moments:
+                factor = torch.linalg.cholesky(self.systems[name])
+                update = shape.to_weight(index, torch.cholesky_solve(moments[name], factor))
+                self.updates[name] = self.updates.get(name, 0) + update
+
+    def _add(self, rows: Mapping[str, SiteRows], moments: dict[str, Tensor]) -> None:
+        """Add what one edit asks to the normal equations."""
+        for name, shape, index in self.editor.hypernetwork.places():
+            if name in rows:
+                gram, moment = shape.normal_equation(index, rows[name])
                 known = self.systems.get(name)
                 self.systems[name] = gram + (shape.metric(index) if known is None else known)
                 moments[name] = moment + moments.get(name, 0)
-        for name, shape, index in self.editor.hypernetwork.places():
-            factor = torch.linalg.cholesky(self.systems[name])
-            update = shape.to_weight(index, torch.cholesky_solve(moments[name], factor))
-            self.updates[name] = self.updates.get(name, 0) + update

@@ -1,7 +1,8 @@
 """Polish: a few steps of descent on an edit that has been made, against what it is there for."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,7 @@ class PolishConfig:
     weight: float = 1.5  # of those in the loss
     margin: float = 0.3  # nats a token below which an answer is good enough
     rate: float = 0.12  # Adam's, in units of the update's own root mean square
+    decay: float = 0.0  # weight of the squared size of what is written, in units that rates are told in
     energy: float = 0.999  # share of the update's squared norm whose directions are kept
 
     def __post_init__(self) -> None:
@@ -53,16 +55,32 @@ class _Drill:
 
 
 def polish(backbone: Backbone, delta: LowRankDelta, practice: Practice, config: PolishConfig) -> LowRankDelta:
-    """One edit (b = 1) after `config.steps` steps on its practice, in the directions that it acts on already.
+    """One edit (b = 1) after `descend` on its practice, in the directions that it acts on already.
 
-    The update's input directions are made orthonormal and stay; Adam moves what it writes. A step asks the
-    bare request, `fit` other wordings and `keep` texts to be left alone, drawn anew each time but the same
-    for the same edit. Loss: the mean over wordings of the answer's negative log-likelihood beyond `margin`,
-    and `weight` times the mean KL(unedited ‖ edited) over the others, nats a token.
+    The update's input directions are made orthonormal, so that a step is as long along each.
     """
-    start, drill = _orthonormal(delta.compress(energy=config.energy)[0]), _prepare(backbone, practice)
-    inputs, values = start.a, {name: b.clone().requires_grad_() for name, b in start.b.items()}
+    start = _orthonormal(delta.compress(energy=config.energy)[0])
     rates = {name: config.rate * float(b.square().mean().sqrt()) for name, b in start.b.items()}
+    return descend(backbone, start, rates, practice, config)
+
+
+def descend(
+    backbone: Backbone,
+    start: LowRankDelta,
+    rates: Mapping[str, float],
+    practice: Practice,
+    config: PolishConfig,
+    under: LowRankDelta | None = None,
+) -> LowRankDelta:
+    """One update (b = 1) after `config.steps` steps of Adam on what it writes; what it reads stays.
+
+    `rates` are the steps of each site's `b`. A step asks the bare request, `fit` other wordings and `keep`
+    texts to be left alone, drawn anew each time but the same for the same edit. Loss: the mean over wordings
+    of the answer's negative log-likelihood beyond `margin`, and `weight` times the mean
+    KL(unedited ‖ edited) over the others, nats a token. The edits `under` it are in force all the while.
+    """
+    drill = _prepare(backbone, practice)
+    values = {name: b.clone().requires_grad_() for name, b in start.b.items()}
     optimiser = torch.optim.Adam(
         [{"params": [v], "lr": rates[n]} for n, v in values.items()], betas=(0.8, 0.95)
     )
@@ -72,16 +90,22 @@ def polish(backbone: Backbone, delta: LowRankDelta, practice: Practice, config: 
         fit = [0, *_draw(range(1, fits), config.fit, rng)]
         keep = _draw(range(fits, len(drill.texts)), config.keep, rng)
         for part in like_length([*fit, *keep], drill.texts, TOKENS):
-            with torch.enable_grad():
-                loss = _loss(backbone, LowRankDelta(inputs, values), drill, part, config)
+            with torch.enable_grad(), _in_force(backbone, under):
+                loss = _loss(backbone, LowRankDelta(start.a, values), drill, part, config)
                 weights = [1 / len(fit) if i < fits else config.weight / len(keep) for i in part]
                 (loss * torch.tensor(weights, device=loss.device)).sum().backward()
-        for value in values.values():
+        for name, value in values.items():
+            unit = rates[name] / config.rate
+            value.grad += 2 * config.decay * value.detach() / (unit**2 * value.numel())  # type: ignore[operator]
             value.grad /= value.grad.norm() + 1e-9  # type: ignore[operator]
         optimiser.step()
         optimiser.zero_grad()
         schedule.step()
-    return LowRankDelta(inputs, {name: value.detach() for name, value in values.items()}, delta.header)
+    return LowRankDelta(start.a, {name: value.detach() for name, value in values.items()}, start.header)
+
+
+def _in_force(backbone: Backbone, under: LowRankDelta | None) -> AbstractContextManager[None]:
+    return nullcontext() if under is None else under.applied_to(backbone.model)
 
 
 def _orthonormal(delta: LowRankDelta) -> LowRankDelta:

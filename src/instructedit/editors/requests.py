@@ -11,6 +11,7 @@ from instructedit.data.subjects import subject_of
 from instructedit.editors.neighbours import Neighbours
 from instructedit.editors.polish import PolishConfig, Practice
 from instructedit.editors.practice import make_practice
+from instructedit.editors.writing import WriteConfig
 from instructedit.factors import ANCHOR_KINDS, AnchorText
 from instructedit.hypernetwork import TransformConfig
 from instructedit.instructions import render
@@ -44,6 +45,9 @@ class EditorConfig:
     from_subject: bool = False  # use only the rows from the subject on: those before it are everyone's
     transform: TransformConfig = field(default_factory=TransformConfig)
     polish: PolishConfig = field(default_factory=PolishConfig)  # what follows the pass, in `edit` only
+    write: WriteConfig = field(
+        default_factory=WriteConfig
+    )  # what stands for the pass where edits share a model
 
     def __post_init__(self) -> None:
         for name in ("distil", "strengths"):  # lists, where they were read from a file
@@ -89,9 +93,13 @@ class RequestTexts:
         """What an edit is polished on; None where there is no answer to look for."""
         if case.kind in self.config.distil:
             return None
-        near = self.neighbours.of(backbone, subject_of(case), self.config.near)
         checks = self.checks(backbone, case, instruction)
-        return make_practice(backbone, case, self._instructed(case, instruction), near, checks)
+        told = self._instructed(case, instruction)
+        return make_practice(backbone, case, told, self.near(backbone, case), checks)
+
+    def near(self, backbone: Backbone, case: EditCase) -> list[str]:
+        """The names most like the edit's subject."""
+        return self.neighbours.of(backbone, subject_of(case), self.config.near)
 
     def _instructed(self, case: EditCase, instruction: str) -> tuple[str, ...]:
         """The request behind its instruction, where that is read as well."""

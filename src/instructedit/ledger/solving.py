@@ -12,7 +12,8 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.descent import dense_delta
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.many import CHUNK
-from instructedit.hypernetwork import Hypernetwork, SiteRows
+from instructedit.hypernetwork import Hypernetwork
+from instructedit.site_rows import SiteRows
 from instructedit.types import EditCase
 
 Rounds = list[
@@ -27,26 +28,21 @@ LARGEST = 6e4  # what float16 holds
 def read_rounds(
     editor: InstructedEditor, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
 ) -> list[Rounds]:
-    """What each case alone is solved from, read on the unedited model, as `InstructedEditor.edit` reads it.
+    """What each case alone is solved from, made on the unedited model (`InstructedEditor.rows`).
 
-    An edit that does not take by itself is read once more under its own update, up to the editor's `rounds`.
+    An edit that does not take by itself is made once more under its own update, up to the editor's `rounds`.
     """
-    network, config = editor.hypernetwork, editor.config
-    found: list[Rounds] = [[] for _ in cases]
-    todo, delta = list(range(len(cases))), None
-    for _ in range(config.rounds):
-        if not todo:
-            break
-        part, told = [cases[index] for index in todo], [instructions[index] for index in todo]
-        under = None if delta is None else delta[todo]
-        read = editor.observe(backbone, part, told, under=under, whole=True)
-        sites = {name: rows for name, _, _, rows in network.site_rows(*read)}
-        for place, index in enumerate(todo):
-            found[index].append({name: _take(rows, place) for name, rows in sites.items()})
-        step = network(*read).spread(todo, len(cases))
-        delta = step if delta is None else delta + step
-        taken = editor.taken(backbone, cases, delta)
-        todo = [index for index in todo if not taken[index]]
+    return [
+        _read_rounds(editor, backbone, case, words) for case, words in zip(cases, instructions, strict=True)
+    ]
+
+
+def _read_rounds(editor: InstructedEditor, backbone: Backbone, case: EditCase, words: str) -> Rounds:
+    found = editor.rows(backbone, [case], [words])
+    delta = editor.hypernetwork.solve(found[0])
+    while len(found) < editor.config.rounds and not editor.taken(backbone, [case], delta)[0]:
+        found += editor.rows(backbone, [case], [words], under=delta)
+        delta = delta + editor.hypernetwork.solve(found[-1])
     return found
 
 
@@ -118,6 +114,7 @@ def solve_sums(network: Hypernetwork, sums: Sums) -> LowRankDelta:
         parts = [
             shape.to_weight(index, torch.cholesky_solve(moment[name], torch.linalg.cholesky(system[name])))
             for system, moment in zip(sums.systems, sums.moments, strict=True)
+            if name in moment
         ]
         whole = torch.stack(parts).sum(0) if parts else torch.zeros(shape.d_out, shape.d_in)
         updates[name] = whole[None]
@@ -137,40 +134,17 @@ def _add(
 ) -> None:
     """Add what some edits ask of one round to its normal equation."""
     for name, shape, index in network.places():
-        device = system[name].device
-        rows = _join([_rows_of(edit, number, name) for edit in chunk])
-        keys, values = rows.keys.to(device), rows.values.to(device)
-        fixed = None if rows.fixed is None else rows.fixed.to(device)
-        gram, right = shape.normal_equation(index, SiteRows(keys, values, fixed))
-        system[name] = system[name] + gram
-        moment[name] = moment.get(name, 0) + right
+        found = [rows for edit in chunk if (rows := _rows_of(edit, number, name)) is not None]
+        if found:
+            gram, right = shape.normal_equation(index, SiteRows.concat(found).to(system[name].device))
+            system[name] = system[name] + gram
+            moment[name] = moment.get(name, 0) + right
 
 
-def _rows_of(edit: Rounds, number: int, site: str) -> SiteRows:
-    """An edit's rows of a round; past its last one, the same keys with nothing asked of them."""
-    rows = edit[min(number, len(edit) - 1)][site]
-    return rows if number < len(edit) else SiteRows(rows.keys, torch.zeros_like(rows.values), rows.fixed)
-
-
-def _join(rows: Sequence[SiteRows]) -> SiteRows:
-    """The rows of several edits as those of one."""
-    fixed = [row.fixed for row in rows if row.fixed is not None]
-    return SiteRows(
-        torch.cat([row.keys for row in rows], 1),
-        torch.cat([row.values for row in rows], 1),
-        torch.cat(fixed, 1) if fixed else None,
-    )
-
-
-def _take(rows: SiteRows, place: int) -> SiteRows:
-    """One edit's own rows, without those of zeros."""
-    used = rows.keys[place].any(-1) | rows.values[place].any(-1)
-    fixed = None if rows.fixed is None else rows.fixed[place]
-    return SiteRows(
-        rows.keys[place][used][None],
-        rows.values[place][used][None],
-        None if fixed is None else fixed[fixed.any(-1)][None],
-    )
+def _rows_of(edit: Rounds, number: int, site: str) -> SiteRows | None:
+    """An edit's rows of a round, if it has any; past its last one, the same keys are held."""
+    rows = edit[min(number, len(edit) - 1)].get(site)
+    return rows if rows is None or number < len(edit) else rows.hold()
 
 
 def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from instructedit.backbone import Backbone, PrefixCache
 from instructedit.delta import LowRankDelta
 from instructedit.editors.instructed import InstructedEditor
-from instructedit.hypernetwork import SiteRows
+from instructedit.site_rows import SiteRows
 from instructedit.types import EditCase
 
 
