@@ -1,6 +1,6 @@
 """What an edit changes: a low-rank update of some linear layers, applied by hooks and never written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,14 @@ class LowRankDelta:
 
     def __neg__(self) -> "LowRankDelta":
         return self.scale(-1.0)
+
+    def without(self, sites: Collection[str]) -> "LowRankDelta":
+        """The same, with some sites left as they are."""
+        return LowRankDelta(
+            {n: x for n, x in self.a.items() if n not in sites},
+            {n: x for n, x in self.b.items() if n not in sites},
+            self.header,
+        )
 
     def scale(self, factor: float | Float[Tensor, " b"]) -> "LowRankDelta":
         """Every update times one number, or each times its own."""

@@ -1,6 +1,6 @@
 """The instructed editor: one hypernetwork for every kind of edit, told by words which kind is at hand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, PrefixCache, Site, Text
 from instructedit.delta import LowRankDelta
-from instructedit.editors.polish import polish
+from instructedit.editors.polish import Practice, polish
 from instructedit.editors.requests import EditorConfig, RequestTexts
-from instructedit.editors.writing import write
+from instructedit.editors.writing import Blank, hold, prepare, write
 from instructedit.factors import Anchors, Factors, answer_rows, capture, read_anchors
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.instructions import instruction_for
@@ -80,10 +80,19 @@ class InstructedEditor(nn.Module):
         pairs = zip(cases, instructions, strict=True)
         practices = [self.texts.practice(backbone, *pair) for pair in pairs]
         edits = [
-            polish(backbone, delta[place], practice, self.config.polish) if practice else delta[place]
+            self._polish(backbone, cases[place], delta[place], practice) if practice else delta[place]
             for place, practice in enumerate(track(practices, "Polishing"))
         ]
         return LowRankDelta.stack(edits)
+
+    def _polish(
+        self, backbone: Backbone, case: EditCase, delta: LowRankDelta, practice: Practice
+    ) -> LowRankDelta:
+        config = self.config.polish
+        if not config.subject:
+            return polish(backbone, delta, practice, config)
+        blank = self._blank(backbone, case)
+        return polish(backbone, delta, practice, config, blank.start, blank.rates)
 
     @torch.no_grad()
     def temper(
@@ -145,6 +154,7 @@ class InstructedEditor(nn.Module):
         cases: Sequence[EditCase],
         instructions: Sequence[str],
         under: LowRankDelta | None = None,
+        factors: Mapping[str, Tensor] | None = None,
     ) -> list[dict[str, SiteRows]]:
         """What each case is solved from where edits share a model, by site (b = 1).
 
@@ -152,7 +162,7 @@ class InstructedEditor(nn.Module):
         What passes make of facts does not add up: their updates of some sites cancel within an edit alone.
         """
         pairs = list(zip(cases, instructions, strict=True))
-        found = [self._write(backbone, *pair, under) for pair in pairs]
+        found = [self._write(backbone, *pair, under, factors) for pair in pairs]
         left = [place for place, rows in enumerate(found) if not rows]
         if left:
             part, told = [cases[i] for i in left], [instructions[i] for i in left]
@@ -162,15 +172,38 @@ class InstructedEditor(nn.Module):
                     found[index][name] = rows.of(place)
         return found
 
+    def hold(
+        self, backbone: Backbone, cases: Sequence[EditCase], under: LowRankDelta
+    ) -> list[dict[str, SiteRows]]:
+        """What later edits shall leave alone of the written ones among `cases`, which `under` holds."""
+        writes, known = self.config.write, self.config.distil
+        told = [case for case in cases if writes.steps and case.kind not in known]
+        return [hold(backbone, self.hypernetwork, case, writes, under) for case in told]
+
     def _write(
-        self, backbone: Backbone, case: EditCase, instruction: str, under: LowRankDelta | None
+        self,
+        backbone: Backbone,
+        case: EditCase,
+        instruction: str,
+        under: LowRankDelta | None,
+        factors: Mapping[str, Tensor] | None,
     ) -> dict[str, SiteRows]:
         """The rows of a written edit; none where nothing is to be written."""
         practice = self.texts.practice(backbone, case, instruction) if self.config.write.steps else None
         if practice is None:
             return {}
+        blank = self._blank(backbone, case, under, factors)
+        return write(backbone, self.hypernetwork, blank, practice, self.config.write, under)
+
+    def _blank(
+        self,
+        backbone: Backbone,
+        case: EditCase,
+        under: LowRankDelta | None = None,
+        factors: Mapping[str, Tensor] | None = None,
+    ) -> Blank:
         near = self.texts.near(backbone, case)
-        return write(backbone, self.hypernetwork, case, practice, near, self.config.write, under)
+        return prepare(backbone, self.hypernetwork, case, near, self.config.write, under, factors)
 
     def propose(
         self,

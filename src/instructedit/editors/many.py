@@ -88,14 +88,17 @@ class EditSequence:
             if not part:
                 break
             self._solve(part, told)
+        for rows in self.editor.hold(self.backbone, cases, self.delta):
+            self._add(rows, {})
         self.count += len(cases)
 
     def _solve(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
         moments: dict[str, Tensor] = {}
         under = self.delta if self.updates else None
+        factors = {name: torch.linalg.cholesky(system) for name, system in self.systems.items()}
         for start in range(0, len(cases), CHUNK):
             part = slice(start, start + CHUNK)
-            for rows in self.editor.rows(self.backbone, cases[part], instructions[part], under):
+            for rows in self.editor.rows(self.backbone, cases[part], instructions[part], under, factors):
                 self._add(rows, moments)
         for name, shape, index in self.editor.hypernetwork.places():
             if name in moments:

@@ -30,6 +30,7 @@ class PolishConfig:
     margin: float = 0.3  # nats a token below which an answer is good enough
     rate: float = 0.12  # Adam's, in units of the update's own root mean square
     decay: float = 0.0  # weight of the squared size of what is written, in units that rates are told in
+    subject: bool = False  # write at the subject, in the place of what the pass does at those sites
     energy: float = 0.999  # share of the update's squared norm whose directions are kept
 
     def __post_init__(self) -> None:
@@ -54,14 +55,24 @@ class _Drill:
     before: dict[int, Float[Tensor, "_ v"]]
 
 
-def polish(backbone: Backbone, delta: LowRankDelta, practice: Practice, config: PolishConfig) -> LowRankDelta:
+def polish(
+    backbone: Backbone,
+    delta: LowRankDelta,
+    practice: Practice,
+    config: PolishConfig,
+    beside: LowRankDelta | None = None,
+    rates: Mapping[str, float] | None = None,
+) -> LowRankDelta:
     """One edit (b = 1) after `descend` on its practice, in the directions that it acts on already.
 
-    The update's input directions are made orthonormal, so that a step is as long along each.
+    The update's input directions are made orthonormal, so that a step is as long along each. At the sites
+    of `beside` that update takes the edit's place, with `rates` as its steps.
     """
-    start = _orthonormal(delta.compress(energy=config.energy)[0])
-    rates = {name: config.rate * float(b.square().mean().sqrt()) for name, b in start.b.items()}
-    return descend(backbone, start, rates, practice, config)
+    other = LowRankDelta({}, {}) if beside is None else beside
+    own = delta.without(other.a).compress(energy=config.energy)[0]
+    start = _orthonormal(own)
+    steps = {name: config.rate * float(b.square().mean().sqrt()) for name, b in start.b.items()}
+    return descend(backbone, start + other, {**steps, **(rates or {})}, practice, config)
 
 
 def descend(
@@ -90,7 +101,7 @@ def descend(
         fit = [0, *_draw(range(1, fits), config.fit, rng)]
         keep = _draw(range(fits, len(drill.texts)), config.keep, rng)
         for part in like_length([*fit, *keep], drill.texts, TOKENS):
-            with torch.enable_grad(), _in_force(backbone, under):
+            with torch.enable_grad(), in_force(backbone, under):
                 loss = _loss(backbone, LowRankDelta(start.a, values), drill, part, config)
                 weights = [1 / len(fit) if i < fits else config.weight / len(keep) for i in part]
                 (loss * torch.tensor(weights, device=loss.device)).sum().backward()
@@ -104,7 +115,8 @@ def descend(
     return LowRankDelta(start.a, {name: value.detach() for name, value in values.items()}, start.header)
 
 
-def _in_force(backbone: Backbone, under: LowRankDelta | None) -> AbstractContextManager[None]:
+def in_force(backbone: Backbone, under: LowRankDelta | None) -> AbstractContextManager[None]:
+    """The backbone as edited by `under`, if by anything."""
     return nullcontext() if under is None else under.applied_to(backbone.model)
 
 

@@ -1,7 +1,6 @@
 """Written edits: what the model shall add where it has read the subject, found by descent from nothing."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +11,7 @@ from instructedit.backbone import Backbone
 from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
 from instructedit.editors.location import CONTEXTS, last_of, output_projections
-from instructedit.editors.polish import PolishConfig, Practice, descend
+from instructedit.editors.polish import PolishConfig, Practice, descend, in_force
 from instructedit.factors import watch_sites
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.site_rows import SiteRows
@@ -25,57 +24,114 @@ class WriteConfig(PolishConfig):
 
     rate: float = 0.6  # Adam's, in units of the root mean square of what the site gives there
     sites: int = 5  # of the editor's output projections the first so many
-    scale: float = 4.0  # of keys, in units of the site's statistics: how exactly they are solved for
+    scale: float = 12.0  # of keys, in units of the site's statistics: how exactly they are solved for
+
+
+@dataclass(frozen=True)
+class Blank:
+    """A written edit without its values: its rows, their update, and Adam's steps for that."""
+
+    rows: dict[str, SiteRows]
+    start: LowRankDelta
+    rates: dict[str, float]
+
+
+def prepare(
+    backbone: Backbone,
+    network: Hypernetwork,
+    case: EditCase,
+    near: Sequence[str],
+    config: WriteConfig,
+    under: LowRankDelta | None = None,
+    factors: Mapping[str, Tensor] | None = None,
+) -> Blank:
+    """Where an edit is written: by site one key, read with the edits `under` it in force.
+
+    The key is the site's input at the subject's last token, the mean over neutral contexts. Those of the
+    request's other tokens are held fixed, and all of the same asked of the names `near`; `factors` are as in
+    `Hypernetwork.solve`. Source: ROME (arXiv 2202.05262), section 3.1, for place and key.
+    """
+    found = read_keys(backbone, case, near, under)
+    statistics, rows, rates = network.statistics(), {}, {}
+    keys = {name: x.mean(0) for name, x in found.subject.items()}
+    for name in [site.name for site in output_projections(backbone)[: config.sites]]:
+        unit = config.scale / statistics[name].spread
+        nothing = keys[name].new_zeros(1, 1, backbone.width)
+        rows[name] = SiteRows((keys[name] * unit)[None, None], nothing, (found.rest[name] * unit)[None])
+        size = backbone.modules[name](keys[name].to(backbone.dtype)).float().square().mean().sqrt()
+        rates[name] = config.rate * float(size)
+    start = network.solve(rows, factors)
+    for name, a in start.a.items():
+        rates[name] /= float((a[0] @ keys[name]).abs().clamp(min=1e-6))
+    return Blank(rows, start, rates)
 
 
 def write(
     backbone: Backbone,
     network: Hypernetwork,
-    case: EditCase,
+    blank: Blank,
     practice: Practice,
-    near: Sequence[str],
     config: WriteConfig,
     under: LowRankDelta | None = None,
 ) -> dict[str, SiteRows]:
-    """What an edit is solved from, by site, when it is written: one key and one value.
+    """What an edit is solved from, by site: the key of `blank`, and the value that `descend` finds from zero.
 
-    The key is the site's input at the subject's last token, the mean over neutral contexts; those of the
-    names `near` are held fixed. The value is what `descend` finds, from zero, for the update that the site
-    alone makes of the key, with the edits `under` it in force.
-    Source: ROME (arXiv 2202.05262), section 3.1, for place and key. There one site takes one vector that
-    answers one prompt; here several sites share it, and it answers for the whole practice.
+    In ROME one site takes one vector that answers one prompt; here several sites share it, and it answers
+    for the whole practice.
     """
-    with under.applied_to(backbone.model) if under is not None else nullcontext():
-        keys, fixed = _subject_keys(backbone, case, near)
-    statistics, rows, rates = network.statistics(), {}, {}
-    for name in [site.name for site in output_projections(backbone)[: config.sites]]:
-        unit = config.scale / statistics[name].spread
-        nothing = keys[name].new_zeros(1, 1, backbone.width)
-        rows[name] = SiteRows((keys[name] * unit)[None, None], nothing, (fixed[name] * unit)[None])
-        size = backbone.modules[name](keys[name].to(backbone.dtype)).float().square().mean().sqrt()
-        rates[name] = config.rate * float(size)
-    start = network.solve(rows)
-    for name, a in start.a.items():
-        rates[name] /= float((a[0] @ keys[name]).abs().clamp(min=1e-6))
-    found = descend(backbone, start, rates, practice, config, under)
+    change = descend(backbone, blank.start, blank.rates, practice, config, under)
+    statistics = network.statistics()
     return {
-        name: replace(row, values=found.b[name].mT / statistics[name].output_size)
-        for name, row in rows.items()
+        name: replace(row, values=change.b[name].mT / statistics[name].output_size)
+        for name, row in blank.rows.items()
     }
 
 
+def hold(
+    backbone: Backbone, network: Hypernetwork, case: EditCase, config: WriteConfig, under: LowRankDelta
+) -> dict[str, SiteRows]:
+    """The keys of an edit that is written and in force, by site, with no change asked of them.
+
+    They are not those that it was written from: every site but the first reads what those before it wrote.
+    """
+    statistics, held = network.statistics(), {}
+    found = read_keys(backbone, case, (), under)
+    for site in output_projections(backbone)[: config.sites]:
+        unit = config.scale / statistics[site.name].spread
+        keys = found.subject[site.name] * unit
+        rest = (found.rest[site.name] * unit)[None]
+        held[site.name] = SiteRows(keys[None], keys.new_zeros(1, len(keys), site.d_out), rest)
+    return held
+
+
+@dataclass(frozen=True)
+class ReadKeys:
+    """Every site's inputs at the subject's last token, one a context, and at all other tokens read."""
+
+    subject: dict[str, Float[Tensor, "n _"]]
+    rest: dict[str, Float[Tensor, "m _"]]
+
+
 @torch.no_grad()
-def _subject_keys(
-    backbone: Backbone, case: EditCase, near: Sequence[str]
-) -> tuple[dict[str, Float[Tensor, " d_in"]], dict[str, Float[Tensor, "m d_in"]]]:
-    """Every site's input at the subject's last token, the mean over contexts, and at those of other names."""
+def read_keys(
+    backbone: Backbone, case: EditCase, near: Sequence[str], under: LowRankDelta | None
+) -> ReadKeys:
+    """The keys of a request behind neutral contexts, and of the same asked of the names `near`.
+
+    The tokens of contexts are left out, and the start token.
+    """
     subject = subject_of(case)
-    asked = [(f"{context} {case.prompt}".lstrip(), subject) for context in CONTEXTS]
-    asked += [(case.prompt.replace(subject, name), name) for name in near]
-    texts = [backbone.text(prompt) for prompt, _ in asked]
-    places = [last_of(backbone, *pair, text.ids) for pair, text in zip(asked, texts, strict=True)]
-    with watch_sites(backbone) as (inputs, _):
+    prompts = [f"{context} {case.prompt}".lstrip() for context in CONTEXTS]
+    others = [case.prompt.replace(subject, name) for name in near]
+    texts = [backbone.text(prompt) for prompt in (*prompts, *others)]
+    with in_force(backbone, under), watch_sites(backbone) as (inputs, _):
         backbone.top(backbone.prefix(texts))
-    read = {name: x[range(len(texts)), places].float() for name, x in inputs.items()}
-    count = len(CONTEXTS)
-    return {name: x[:count].mean(0) for name, x in read.items()}, {n: x[count:] for n, x in read.items()}
+    pairs = list(zip(prompts, texts, strict=False))
+    ends = [last_of(backbone, prompt, subject, text.ids) for prompt, text in pairs]
+    told = [0, *range(len(prompts), len(texts))]  # the bare request and its neighbours
+    places = [(row, place) for row in told for place in range(len(backbone.start_ids), len(texts[row].ids))]
+    rest = torch.tensor([pair for pair in places if pair != (0, ends[0])], dtype=torch.long).view(-1, 2)
+    return ReadKeys(
+        {name: x[range(len(ends)), ends].float() for name, x in inputs.items()},
+        {name: x[rest[:, 0], rest[:, 1]].float() for name, x in inputs.items()},
+    )
