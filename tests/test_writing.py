@@ -10,6 +10,7 @@ from instructedit.editors.editor_file import load_editor, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.location import output_projections
 from instructedit.editors.many import EditSequence, edit_many
+from instructedit.editors.polish import PolishConfig
 from instructedit.editors.writing import WriteConfig
 from instructedit.factors import answer_nll
 from instructedit.ledger.solving import pack_rounds, read_rounds, solve_together, unpack_rounds
@@ -67,6 +68,25 @@ def test_keys_weigh_more_with_their_scale(llama: Backbone) -> None:
         torch.testing.assert_close(given, share * value, rtol=1e-3, atol=1e-5)
         shares.append(share)
     assert 0 < shares[0] < shares[1] < 1
+
+
+def test_a_polished_edit_writes_at_the_subject_in_the_place_of_its_pass(llama: Backbone) -> None:
+    editor, case, opinion = made(llama), tiny_case(0), tiny_opinion(1)
+    editor.adjust(polish=PolishConfig(steps=3, fit=2, keep=2, subject=True))
+    passed = editor.propose(llama, [case], WORDS[:1], whole=True)
+    polished = editor.edit(llama, [case], WORDS[:1])
+    (rows,) = editor.rows(llama, [case], WORDS[:1])
+    reads = {
+        **passed.a,
+        **editor.hypernetwork.solve(rows).a,
+    }  # of the written sites the key's direction alone
+    for name in passed.a:
+        basis, new = torch.linalg.qr(reads[name][0].detach().mT).Q, polished.dense(name)[0]
+        torch.testing.assert_close(new @ basis @ basis.mT, new, rtol=1e-3, atol=1e-5)
+        assert new.any()
+    beside = editor.edit(llama, [opinion, case], WORDS[:2])  # one that is not polished has all of its pass
+    for name in passed.a:
+        torch.testing.assert_close(beside[1].dense(name), polished.dense(name), rtol=1e-3, atol=1e-5)
 
 
 def test_no_steps_and_no_answer_leave_it_to_the_pass(llama: Backbone) -> None:

@@ -43,7 +43,7 @@ class Making:
 
     polish: int | None = None
     """Steps of descent on an edit once it is made, 0 for none; left out, as many as the editor asks for. They
-    take most of an edit's time. Edits that are solved together are not polished."""
+    take most of an edit's time. Facts that share one adapter are written instead, which takes as long."""
 
     out: Path | None = None
     """Folder for the LoRA adapter and the record of the edits; left out, nothing is kept."""
