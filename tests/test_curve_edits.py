@@ -77,9 +77,9 @@ def test_a_kept_state_goes_on_as_if_it_had_not_stopped(
         whole.add(cases[start : start + 2], WORDS[:2])
     save_edits(whole, path, {"seconds": 1.5, "records": digest_cases(cases[:4])})
     size = describe_edits(whole)["bytes"]
-    assert load_edits(again, path, cases[:3]) is None
+    assert load_edits(again, path, cases[:3], WORDS) is None
     assert (again.count, again.updates) == (0, {})
-    assert load_edits(again, path, cases) == 1.5
+    assert load_edits(again, path, cases, WORDS) == 1.5
     for edits in (whole, again):
         edits.add(cases[4:], WORDS[:2])
     assert again.count == whole.count == 6
@@ -92,14 +92,14 @@ def test_a_kept_state_goes_on_as_if_it_had_not_stopped(
 def test_a_state_of_other_edits_or_a_broken_one_is_refused(model: Backbone, tmp_path: Path) -> None:
     cases, path = tiny_cases(4), tmp_path / "state.safetensors"
     edits = start_edits(NoiseEditor(), model, cases[0], "")
-    assert load_edits(edits, path, cases) is None
+    assert load_edits(edits, path, cases, WORDS) is None
     edits.add(cases[:2], WORDS[:2])
     save_edits(edits, path, {"seconds": 1.0, "records": digest_cases(cases[:2])})
     with pytest.raises(DataError, match="other edits"):
-        load_edits(edits, path, cases[::-1])
+        load_edits(edits, path, cases[::-1], WORDS)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match=r"cannot go on from .*Remove the file"):
-        load_edits(edits, path, cases)
+        load_edits(edits, path, cases, WORDS)
 
 
 # What every batch is made on

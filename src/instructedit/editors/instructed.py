@@ -6,15 +6,16 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from instructedit.backbone import Backbone, PrefixCache, Site, Text
+from instructedit.backbone import Backbone, PrefixCache, Site
 from instructedit.delta import LowRankDelta
 from instructedit.editors.polish import Practice, polish
 from instructedit.editors.requests import EditorConfig, RequestTexts
+from instructedit.editors.strength import answered, faintest
 from instructedit.editors.writing import Blank, hold, prepare, write
-from instructedit.factors import Anchors, Factors, answer_rows, capture, read_anchors
+from instructedit.factors import Anchors, Factors, capture, read_anchors
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.instructions import instruction_for
 from instructedit.progress import track
@@ -70,7 +71,7 @@ class InstructedEditor(nn.Module):
         """
         texts = [backbone.text(case.prompt, case.wanted) for case in cases]
         owner = torch.arange(len(cases), device=backbone.device)
-        return self._right(backbone, texts, owner, delta, backbone.prefix(texts)).tolist()
+        return answered(backbone, texts, owner, delta, backbone.prefix(texts)).tolist()
 
     @torch.no_grad()
     def polish(
@@ -109,43 +110,7 @@ class InstructedEditor(nn.Module):
         """
         pairs = zip(cases, instructions, strict=True)
         groups = [self.texts.checks(backbone, *pair) for pair in pairs]
-        texts = [text for group in groups for text in group]
-        if not texts:
-            return delta
-        device = backbone.device
-        weights = [weight for group in groups for weight in [len(group) + 1, *[1] * len(group)][: len(group)]]
-        weight, sizes = (
-            torch.tensor(weights, device=device),
-            torch.tensor([len(g) for g in groups], device=device),
-        )
-        owner = torch.arange(len(cases), device=device).repeat_interleave(sizes)
-        hidden = backbone.prefix(texts)
-        chosen, most = torch.ones(len(cases), device=device), torch.zeros_like(sizes)
-        for strength in sorted(self.config.strengths):
-            left = (most < 2 * sizes)[owner].nonzero()[:, 0]
-            asked = [texts[place] for place in left.tolist()]
-            if not asked:
-                break
-            right = self._right(backbone, asked, owner[left], delta.scale(strength), hidden[left])
-            mark = torch.zeros_like(sizes).index_add(0, owner[left], weight[left] * right)
-            chosen = torch.where(mark > most, strength, chosen)
-            most = torch.maximum(most, mark)
-        return delta.scale(chosen)
-
-    @staticmethod
-    def _right(
-        backbone: Backbone,
-        texts: Sequence[Text],
-        owner: Int[Tensor, " m"],
-        delta: LowRankDelta,
-        hidden: Float[Tensor, "m t d"],
-    ) -> Bool[Tensor, " m"]:
-        """Whether each text's answer is the greedy one under its own edit."""
-        with delta.applied_to(backbone.model, owner):
-            top = backbone.top(hidden)
-        rows, positions, targets = answer_rows(texts, top.device)
-        wrong = rows[backbone.logits(top[rows, positions]).argmax(-1) != targets]
-        return torch.ones(len(texts), dtype=torch.bool, device=top.device).index_fill(0, wrong, False)
+        return delta.scale(faintest(backbone, delta, groups, self.config.strengths)) if any(groups) else delta
 
     @torch.no_grad()
     def rows(

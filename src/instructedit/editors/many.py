@@ -1,5 +1,6 @@
 """Many edits in one model: solved together, and batch after batch with the ones before kept."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,7 @@ class EditSequence:
     Each site keeps P = e^lambda C + sum of K.T K over the rows of all edits so far (float64,
     ``[d_in d_in]``) and the sum of the updates ``[d_out d_in]``: as much for a thousand edits as for one.
     A batch is read under the updates before it and solved by dW.T = (P + K.T K)^-1 K.T D, so what
-    earlier edits are asked is mapped to no change.
+    earlier edits are asked is mapped to no change. `past` are their requests, by prompt.
     Source: the normal equation of MALMEN (arXiv 2311.04661); AlphaEdit (arXiv 2410.02355) for the past keys.
     """
 
@@ -69,6 +70,7 @@ class EditSequence:
     backbone: Backbone
     systems: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
     updates: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
+    past: dict[str, tuple[EditCase, str]] = field(default_factory=dict)
     count: int = 0
 
     @property
@@ -78,11 +80,34 @@ class EditSequence:
 
     @torch.no_grad()
     def add(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
-        """Edit once more; a case that has not taken is edited again on top, up to the editor's `rounds`."""
-        part, told = list(cases), list(instructions)
-        self._solve(part, told)
-        for _ in range(self.editor.config.rounds - 1):
-            taken = self.editor.taken(self.backbone, part, self.delta)
+        """Edit once more; of the edits before, some are asked again, and what is lost is made again.
+
+        An earlier edit whose prompt is asked now with another answer is not asked again.
+        """
+        self._make(cases, instructions)
+        writes, told = (
+            self.editor.config.write,
+            dict(zip([case.prompt for case in cases], cases, strict=True)),
+        )
+        past = [pair for prompt, pair in self.past.items() if prompt not in told]
+        asked = random.Random(self.count).sample(past, min(writes.replay if writes.steps else 0, len(past)))
+        if asked:
+            held = self.editor.taken(self.backbone, [case for case, _ in asked], self.delta)
+            lost = [pair for pair, still in zip(asked, held, strict=True) if not still]
+            self._make([case for case, _ in lost], [words for _, words in lost])
+        self.keep(cases, instructions)
+
+    def keep(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
+        """Count some edits as made, and know what they ask."""
+        pairs = zip(cases, instructions, strict=True)
+        self.past |= {case.prompt: (case, words) for case, words in pairs}
+        self.count += len(cases)
+
+    def _make(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
+        """Solve for some edits; what has not taken is edited again on top, as often as the editor says."""
+        part, told, config = list(cases), list(instructions), self.editor.config
+        for turn in range(config.write.rounds if config.write.steps else config.rounds):
+            taken = self.editor.taken(self.backbone, part, self.delta) if turn else [False] * len(part)
             part = [case for case, done in zip(part, taken, strict=True) if not done]
             told = [words for words, done in zip(told, taken, strict=True) if not done]
             if not part:
@@ -90,7 +115,6 @@ class EditSequence:
             self._solve(part, told)
         for rows in self.editor.hold(self.backbone, cases, self.delta):
             self._add(rows, {})
-        self.count += len(cases)
 
     def _solve(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
         moments: dict[str, Tensor] = {}

@@ -23,6 +23,8 @@ class WriteConfig(PolishConfig):
     """How an edit is written; `steps` of zero leaves it to the pass of the hypernetwork."""
 
     rate: float = 0.6  # Adam's, in units of the root mean square of what the site gives there
+    rounds: int = 4  # where edits share a model, what has not taken is written again, up to so many times
+    replay: int = 16  # earlier edits that each batch asks again, to make again what is lost
     sites: int = 5  # of the editor's output projections the first so many
     scale: float = 12.0  # of keys, in units of the site's statistics: how exactly they are solved for
 

@@ -107,7 +107,7 @@ def _begin(
     asking = settings.asking
     words = [instruction_for(case, split=asking.split, seed=asking.seed) for case in cases]
     edits = start_edits(editor, backbone, cases[0], words[0])
-    seconds = load_edits(edits, folder.state, cases[:first])
+    seconds = load_edits(edits, folder.state, cases[:first], words)
     if seconds is not None:
         say(f"goes on after {edits.count} edits")
     elif folder.state.is_file():

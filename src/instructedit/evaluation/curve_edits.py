@@ -78,6 +78,10 @@ class SummedEdits:
                     made[name] = change.dense(name)[0].detach() + made.get(name, 0)
         for name, update in made.items():
             self.updates[name] = update + self.updates.get(name, 0)
+        self.keep(cases, instructions)
+
+    def keep(self, cases: Sequence[EditCase], _instructions: Sequence[str]) -> None:
+        """Count some edits as made."""
         self.count += len(cases)
 
 
@@ -115,7 +119,9 @@ def save_edits(edits: Edits, path: Path, facts: Mapping[str, Any]) -> None:
     save_tensors(path, _tensors(edits), {name: str(value) for name, value in header.items()})
 
 
-def load_edits(edits: Edits, path: Path, cases: Sequence[EditCase]) -> float | None:
+def load_edits(
+    edits: Edits, path: Path, cases: Sequence[EditCase], instructions: Sequence[str]
+) -> float | None:
     """Go on where a sequence of the first of these cases was kept: its seconds; None where there is none.
 
     There is none either where more cases than these were edited. `edits` is then as it was when
@@ -140,7 +146,7 @@ def load_edits(edits: Edits, path: Path, cases: Sequence[EditCase]) -> float | N
             f"cannot go on from {path}: {error!r}. Expected what this command wrote. Remove the file, and "
             "the edits are made again from the first."
         ) from error
-    edits.count = count
+    edits.keep(cases[:count], instructions[:count])
     return seconds
 
 
