@@ -72,6 +72,15 @@ def test_keys_weigh_more_with_their_scale(llama: Backbone) -> None:
     assert 0 < shares[0] < shares[1] < 1
 
 
+def test_what_is_found_is_written_as_strongly_as_asked(llama: Backbone) -> None:
+    editor = made(llama)
+    (plain,) = editor.rows(llama, [tiny_case(0)], WORDS[:1])
+    editor.adjust(write=replace(STEPS, strength=1.5))
+    (strong,) = editor.rows(llama, [tiny_case(0)], WORDS[:1])
+    for name, row in plain.items():
+        torch.testing.assert_close(strong[name].values, 1.5 * row.values, rtol=1e-4, atol=1e-6)
+
+
 def test_a_polished_edit_writes_at_the_subject_in_the_place_of_its_pass(llama: Backbone) -> None:
     editor, case, opinion = made(llama), tiny_case(0), tiny_opinion(1)
     editor.adjust(polish=PolishConfig(steps=3, fit=2, keep=2, subject=True))

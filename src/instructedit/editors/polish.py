@@ -20,22 +20,28 @@ BEND = 4.0  # as `soften`: one hopeless text does not drown the others
 
 
 @dataclass(frozen=True)
-class PolishConfig:
-    """How an edit is polished; `steps` of zero leaves it as it was made."""
+class DescentConfig:
+    """How what an update writes is moved by descent; `steps` of zero leaves it as it was."""
 
     steps: int = 0
     fit: int = 4  # other wordings that a step asks beside the bare prompt
     keep: int = 8  # texts a step that are to stay as they are
     weight: float = 1.5  # of those in the loss
     margin: float = 0.3  # nats a token below which an answer is good enough
-    rate: float = 0.12  # Adam's, in units of the update's own root mean square
     decay: float = 0.0  # weight of the squared size of what is written, in units that rates are told in
-    subject: bool = False  # write at the subject, in the place of what the pass does at those sites
-    energy: float = 0.999  # share of the update's squared norm whose directions are kept
+    rate: float = 0.12  # Adam's, in units of what is written
 
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise DataError(f"an edit cannot be polished in {self.steps} steps. Expected 0 (none) or more.")
+
+
+@dataclass(frozen=True)
+class PolishConfig(DescentConfig):
+    """How an edit is polished; the unit of its rate is the update's own root mean square."""
+
+    subject: bool = False  # write at the subject, in the place of what the pass does at those sites
+    energy: float = 0.999  # share of the update's squared norm whose directions are kept
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def descend(
     start: LowRankDelta,
     rates: Mapping[str, float],
     practice: Practice,
-    config: PolishConfig,
+    config: DescentConfig,
     under: LowRankDelta | None = None,
 ) -> LowRankDelta:
     """One update (b = 1) after `config.steps` steps of Adam on what it writes; what it reads stays.
@@ -148,7 +154,7 @@ def _answers(backbone: Backbone, drill: _Drill, part: Sequence[int]) -> tuple[Te
 
 
 def _loss(
-    backbone: Backbone, delta: LowRankDelta, drill: _Drill, part: Sequence[int], config: PolishConfig
+    backbone: Backbone, delta: LowRankDelta, drill: _Drill, part: Sequence[int], config: DescentConfig
 ) -> Float[Tensor, " b"]:
     """One number a text: how much its answer still lacks, or how far it has been moved."""
     with delta.applied_to(backbone.model):

@@ -11,7 +11,7 @@ from instructedit.backbone import Backbone
 from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
 from instructedit.editors.location import CONTEXTS, last_of, output_projections
-from instructedit.editors.polish import PolishConfig, Practice, descend, in_force
+from instructedit.editors.polish import DescentConfig, Practice, descend, in_force
 from instructedit.factors import watch_sites
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.site_rows import SiteRows
@@ -19,10 +19,14 @@ from instructedit.types import EditCase
 
 
 @dataclass(frozen=True)
-class WriteConfig(PolishConfig):
-    """How an edit is written; `steps` of zero leaves it to the pass of the hypernetwork."""
+class WriteConfig(DescentConfig):
+    """How an edit is written; `steps` of zero leaves it to the pass of the hypernetwork.
 
-    rate: float = 0.6  # Adam's, in units of the root mean square of what the site gives there
+    The unit of its rate is the root mean square of what a site gives at the subject.
+    """
+
+    rate: float = 0.6
+    strength: float = 1.0  # what is found times this: edits beside it take a share of what its key is given
     rounds: int = 4  # where edits share a model, what has not taken is written again, up to so many times
     replay: int = 16  # earlier edits that each batch asks again, to make again what is lost
     sites: int = 5  # of the editor's output projections the first so many
@@ -76,12 +80,12 @@ def write(
     config: WriteConfig,
     under: LowRankDelta | None = None,
 ) -> dict[str, SiteRows]:
-    """What an edit is solved from, by site: the key of `blank`, and the value that `descend` finds from zero.
+    """What an edit is solved from, by site: the key of `blank`, and `strength` times what `descend` finds.
 
-    In ROME one site takes one vector that answers one prompt; here several sites share it, and it answers
-    for the whole practice.
+    It begins at zero. In ROME one site takes one vector that answers one prompt; here several sites share
+    it, and it answers for the whole practice.
     """
-    change = descend(backbone, blank.start, blank.rates, practice, config, under)
+    change = descend(backbone, blank.start, blank.rates, practice, config, under).scale(config.strength)
     statistics = network.statistics()
     return {
         name: replace(row, values=change.b[name].mT / statistics[name].output_size)
