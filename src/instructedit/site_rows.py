@@ -47,9 +47,13 @@ class SiteRows:
             None if fixed is None else fixed[fixed.any(-1)][None],
         )
 
+    def scale(self, factor: float) -> "SiteRows":
+        """The same keys, with so many times the change asked of them."""
+        return SiteRows(self.keys, factor * self.values, self.fixed)
+
     def hold(self) -> "SiteRows":
         """The same keys, with no change asked of them."""
-        return SiteRows(self.keys, torch.zeros_like(self.values), self.fixed)
+        return self.scale(0.0)
 
     def to(self, device: torch.device) -> "SiteRows":
         """The same on another device."""

@@ -141,9 +141,12 @@ class InstructedEditor(nn.Module):
         self, backbone: Backbone, cases: Sequence[EditCase], under: LowRankDelta
     ) -> list[dict[str, SiteRows]]:
         """What later edits shall leave alone of the written ones among `cases`, which `under` holds."""
-        writes, known = self.config.write, self.config.distil
-        told = [case for case in cases if writes.steps and case.kind not in known]
-        return [hold(backbone, self.hypernetwork, case, writes, under) for case in told]
+        told = [case for case in cases if self.writes(case)]
+        return [hold(backbone, self.hypernetwork, case, self.config.write, under) for case in told]
+
+    def writes(self, case: EditCase) -> bool:
+        """Whether a case is written where edits share a model: it has to have an answer."""
+        return self.config.write.steps > 0 and case.kind not in self.config.distil
 
     def _write(
         self,
@@ -154,7 +157,7 @@ class InstructedEditor(nn.Module):
         factors: Mapping[str, Tensor] | None,
     ) -> dict[str, SiteRows]:
         """The rows of a written edit; none where nothing is to be written."""
-        practice = self.texts.practice(backbone, case, instruction) if self.config.write.steps else None
+        practice = self.texts.practice(backbone, case, instruction) if self.writes(case) else None
         if practice is None:
             return {}
         blank = self._blank(backbone, case, under, factors)

@@ -26,7 +26,9 @@ class WriteConfig(DescentConfig):
     """
 
     rate: float = 0.6
-    strength: float = 1.0  # what is found times this: edits beside it take a share of what its key is given
+    strength: float = (
+        1.0  # of what is found, where nothing is written again: edits beside it take their share
+    )
     rounds: int = 4  # where edits share a model, what has not taken is written again, up to so many times
     replay: int = 16  # earlier edits that each batch asks again, to make again what is lost
     sites: int = 5  # of the editor's output projections the first so many
@@ -80,12 +82,12 @@ def write(
     config: WriteConfig,
     under: LowRankDelta | None = None,
 ) -> dict[str, SiteRows]:
-    """What an edit is solved from, by site: the key of `blank`, and `strength` times what `descend` finds.
+    """What an edit is solved from, by site: the key of `blank`, and the value that `descend` finds from zero.
 
-    It begins at zero. In ROME one site takes one vector that answers one prompt; here several sites share
-    it, and it answers for the whole practice.
+    In ROME one site takes one vector that answers one prompt; here several sites share it, and it answers
+    for the whole practice.
     """
-    change = descend(backbone, blank.start, blank.rates, practice, config, under).scale(config.strength)
+    change = descend(backbone, blank.start, blank.rates, practice, config, under)
     statistics = network.statistics()
     return {
         name: replace(row, values=change.b[name].mT / statistics[name].output_size)

@@ -31,6 +31,8 @@ def read_rounds(
     """What each case alone is solved from, made on the unedited model (`InstructedEditor.rows`).
 
     An edit that does not take by itself is made once more under its own update, up to the editor's `rounds`.
+    What is written is made stronger at last (`WriteConfig.strength`): together edits take from one another,
+    and none may depend on which others there are.
     """
     return [
         _read_rounds(editor, backbone, case, words) for case, words in zip(cases, instructions, strict=True)
@@ -43,7 +45,8 @@ def _read_rounds(editor: InstructedEditor, backbone: Backbone, case: EditCase, w
     while len(found) < editor.config.rounds and not editor.taken(backbone, [case], delta)[0]:
         found += editor.rows(backbone, [case], [words], under=delta)
         delta = delta + editor.hypernetwork.solve(found[-1])
-    return found
+    strength = editor.config.write.strength if editor.writes(case) else 1.0
+    return [{name: rows.scale(strength) for name, rows in sites.items()} for sites in found]
 
 
 def pack_rounds(rounds: Rounds, precision: str = "float16") -> bytes:
