@@ -1,7 +1,6 @@
 """The instructed editor: one hypernetwork for every kind of edit, told by words which kind is at hand."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, PrefixCache, Site
 from instructedit.delta import LowRankDelta
-from instructedit.editors.polish import Practice, polish
+from instructedit.editors.polish import Practice, in_force, polish
 from instructedit.editors.requests import EditorConfig, RequestTexts
 from instructedit.editors.strength import answered, faintest
 from instructedit.editors.writing import Blank, hold, prepare, write
@@ -199,7 +198,7 @@ class InstructedEditor(nn.Module):
         whole: bool = False,
     ) -> tuple[Factors, Float[Tensor, "b d"], Bool[Tensor, " b"], Anchors | None]:
         """What the hypernetwork is told of each edit; as `propose`."""
-        with under.applied_to(backbone.model) if under is not None else nullcontext():
+        with in_force(backbone, under):
             factors = self.capture(backbone, cases, instructions, cache, whole)
         state, absent = self.read(backbone, instructions, cache)
         texts = self.texts.anchors(backbone, cases, whole=whole)

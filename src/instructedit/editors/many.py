@@ -85,10 +85,7 @@ class EditSequence:
         An earlier edit whose prompt is asked now with another answer is not asked again.
         """
         self._make(cases, instructions)
-        writes, told = (
-            self.editor.config.write,
-            dict(zip([case.prompt for case in cases], cases, strict=True)),
-        )
+        writes, told = self.editor.config.write, {case.prompt for case in cases}
         past = [pair for prompt, pair in self.past.items() if prompt not in told]
         asked = random.Random(self.count).sample(past, min(writes.replay if writes.steps else 0, len(past)))
         if asked:
@@ -119,7 +116,8 @@ class EditSequence:
     def _solve(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
         moments: dict[str, Tensor] = {}
         under = self.delta if self.updates else None
-        factors = {name: torch.linalg.cholesky(system) for name, system in self.systems.items()}
+        known = self.systems if self.editor.config.write.steps else {}  # a pass does not ask for them
+        factors = {name: torch.linalg.cholesky(system) for name, system in known.items()}
         for start in range(0, len(cases), CHUNK):
             part = slice(start, start + CHUNK)
             for rows in self.editor.rows(self.backbone, cases[part], instructions[part], under, factors):

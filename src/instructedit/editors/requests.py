@@ -45,9 +45,7 @@ class EditorConfig:
     from_subject: bool = False  # use only the rows from the subject on: those before it are everyone's
     transform: TransformConfig = field(default_factory=TransformConfig)
     polish: PolishConfig = field(default_factory=PolishConfig)  # what follows the pass, in `edit` only
-    write: WriteConfig = field(
-        default_factory=WriteConfig
-    )  # what stands for the pass where edits share a model
+    write: WriteConfig = field(default_factory=WriteConfig)  # for the pass, where edits share a model
 
     def __post_init__(self) -> None:
         for name in ("distil", "strengths"):  # lists, where they were read from a file

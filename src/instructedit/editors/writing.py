@@ -26,9 +26,7 @@ class WriteConfig(DescentConfig):
     """
 
     rate: float = 0.6
-    strength: float = (
-        1.0  # of what is found, where nothing is written again: edits beside it take their share
-    )
+    strength: float = 1.0  # of what is found, where nothing is written again: others take their share
     rounds: int = 4  # where edits share a model, what has not taken is written again, up to so many times
     replay: int = 16  # earlier edits that each batch asks again, to make again what is lost
     sites: int = 5  # of the editor's output projections the first so many
