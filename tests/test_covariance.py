@@ -8,9 +8,10 @@ import torch
 
 from instructedit.backbone import Backbone
 from instructedit.backbone.sites import find_sites
-from instructedit.editors import covariance
-from instructedit.editors.covariance import covariances, ordinary_texts
+from instructedit.editors import covariance, ordinary
+from instructedit.editors.covariance import covariances
 from instructedit.editors.location import last_of, locate, output_projections
+from instructedit.editors.ordinary import ordinary_texts
 from instructedit.editors.registry import find_method, load_for_method, make_method
 from instructedit.errors import DataError, ModelError
 from tiny_editors import tiny_case, tiny_cases, tiny_opinion
@@ -91,11 +92,13 @@ def test_ordinary_text_is_read_from_lines_and_records(
     )
     read = [llama.tokenizer.decode(text.ids[1:]) for text in ordinary_texts(llama, str(records))]
     assert read == ["who wrote the book a writer", "one two three four five"]
-    monkeypatch.setattr(covariance, "plain_facts", lambda split: tiny_cases(3))
+    monkeypatch.setattr(ordinary, "plain_facts", lambda split: tiny_cases(3))
+    assert len(ordinary_texts(llama)) > 800
+    monkeypatch.setattr(ordinary, "plain_passages", lambda: ("The book was written by a writer",))
     said = [llama.tokenizer.decode(text.ids[1:]) for text in ordinary_texts(llama)]
-    assert len(said) == 6
+    assert len(said) == 7
     assert {"The capital of France is Madrid", "People in France speak French"} < set(said)
-    monkeypatch.setattr(covariance, "TEXTS", 2)
+    monkeypatch.setattr(ordinary, "TEXTS", 2)
     assert len(ordinary_texts(llama)) == 2
     records.write_text("{}")
     with pytest.raises(DataError, match="line 1"):

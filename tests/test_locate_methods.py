@@ -15,9 +15,10 @@ from instructedit.backbone.sites import find_sites
 from instructedit.delta import LowRankDelta
 from instructedit.editors import ultraedit
 from instructedit.editors.alphaedit import AlphaEdit, null_space
-from instructedit.editors.covariance import divide, factorise, insert_pairs, ordinary_texts
+from instructedit.editors.covariance import divide, factorise, insert_pairs
 from instructedit.editors.location import locate, output_projections, read_keys
 from instructedit.editors.memit import MEMIT, read_state
+from instructedit.editors.ordinary import ordinary_texts
 from instructedit.editors.registry import find_method
 from instructedit.editors.rome import ROME
 from instructedit.editors.ultraedit import UltraEdit, answer_text

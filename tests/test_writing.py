@@ -15,7 +15,6 @@ from instructedit.editors.polish import PolishConfig
 from instructedit.editors.writing import WriteConfig
 from instructedit.factors import answer_nll
 from instructedit.ledger.solving import pack_rounds, read_rounds, solve_together, unpack_rounds
-from instructedit.types import EditCase
 from tiny_editors import tiny_case, tiny_cases, tiny_editor, tiny_opinion
 
 WORDS = ["Change it."] * 10
@@ -110,51 +109,6 @@ def test_no_steps_and_no_answer_leave_it_to_the_pass(llama: Backbone) -> None:
     assert set(read) == {site.name for site in llama.sites}
     editor.adjust(write=WriteConfig())
     assert set(editor.rows(llama, [tiny_case(0)], WORDS[:1])[0]) == set(read)
-
-
-def test_a_later_batch_leaves_a_written_key_alone(llama: Backbone) -> None:
-    editor, cases = made(llama), tiny_cases(4)
-    editor.adjust(write=replace(STEPS, replay=0, rounds=1))
-    sequence = EditSequence(editor, llama)
-    sequence.add(cases[:2], WORDS[:2])
-    first, before = dict(sequence.updates), sequence.delta
-    rows = editor.rows(llama, cases[:2], WORDS[:2])
-    forgetful = EditSequence(editor, llama, updates=first)  # the same updates, and no memory of their keys
-    for many in (sequence, forgetful):
-        many.add(cases[2:], WORDS[2:4])
-    spread = {name: known.spread for name, known in editor.hypernetwork.statistics().items()}
-    for name in rows[0]:
-        keys = torch.cat([row[name].keys[0] for row in rows]) * spread[name] / STEPS.scale
-        kept, free = (
-            float((keys @ (many.delta.dense(name) - before.dense(name))[0].mT).norm())
-            for many in (sequence, forgetful)
-        )
-        assert kept < free
-    assert list(sequence.systems) == list(rows[0])  # nothing is kept of sites that nothing was written to
-
-
-def test_what_is_lost_of_earlier_edits_is_made_again(
-    llama: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    editor, cases = made(llama), tiny_cases(4)
-    solved: list[list[EditCase]] = []
-    monkeypatch.setattr(
-        editor, "taken", lambda _backbone, asked, _delta: [case != cases[1] for case in asked]
-    )
-    sequence = EditSequence(editor, llama)
-    plain = sequence._solve
-    monkeypatch.setattr(sequence, "_solve", lambda part, told: (solved.append(part), plain(part, told)))
-    sequence.add(cases[:2], WORDS[:2])
-    assert solved == [cases[:2], *[cases[1:2]] * (STEPS.rounds - 1)]
-    solved.clear()
-    sequence.add(cases[2:3], WORDS[:1])
-    assert solved == [cases[2:3], *[cases[1:2]] * STEPS.rounds]
-    solved.clear()
-    sequence.add(
-        [replace(cases[1], target_new="Paris")], WORDS[:1]
-    )  # it takes the place of the one that is lost
-    assert all(part[0].target_new == "Paris" for part in solved)
-    assert (sequence.count, len(sequence.past)) == (4, 3)
 
 
 def test_written_and_read_edits_share_a_model(llama: Backbone) -> None:

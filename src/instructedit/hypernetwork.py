@@ -163,15 +163,14 @@ class ShapeTransform(nn.Module):
         return whole.split([self.d_in, self.d_out], -1)  # type: ignore[return-value]
 
     def aggregate(
-        self, index: int, given: SiteRows, factor: Float[Tensor, "d_in d_in"] | None = None
+        self, index: int, given: SiteRows
     ) -> tuple[Float[Tensor, "b n d_in"], Float[Tensor, "b d_out n"]]:
         """From rows to the update that maps key j to value j: the plain sum, or the ridge solution.
 
         In its dual form, with C = I + beta*Sigma on keys in units of their spread:
         dW.T = C^-1 K.T (K C^-1 K.T + e^lambda I)^-1 D. `sum` leaves the solve out, and fixed rows with it.
         Those are further rows of K whose values are zero. So only the solve's first n rows are used, and
-        the rank stays n, however many are fixed. `factor`, the Cholesky factor of a P that knows of other
-        edits (see `normal_equation`), takes the place of e^lambda C.
+        the rank stays n, however many are fixed.
         Source: the regularised least squares that MALMEN (arXiv 2311.04661) aggregates by; C stands here in
         the place of its identity, and transformed keys in the place of the keys as read.
         """
@@ -179,14 +178,10 @@ class ShapeTransform(nn.Module):
         ridge, keys = self.config.aggregation == "ridge", given.keys
         rows = torch.cat([keys, given.fixed], 1) if ridge and given.fixed is not None else keys
         rows = rows / math.sqrt(self.d_in)
-        if factor is None:
-            damped, weight = stats.damp(rows, self.log_damping[index]), self.log_ridge[index].exp()
-        else:
-            damped = torch.cholesky_solve(rows.mT.to(factor.dtype), factor).mT.to(rows.dtype)
-            weight = rows.new_ones(())
+        damped = stats.damp(rows, self.log_damping[index])
         if ridge:
             eye = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-            system = damped @ rows.mT + weight * eye  # symmetric: C is
+            system = damped @ rows.mT + self.log_ridge[index].exp() * eye  # symmetric: C is
             wanted = eye[:, : keys.shape[1]].expand(len(keys), -1, -1)
             damped = torch.linalg.solve(system, wanted).mT @ damped
         return damped / (stats.spread * math.sqrt(self.d_in)), given.values.mT * stats.output_size
@@ -274,18 +269,10 @@ class Hypernetwork(nn.Module):
         rows = [row for shape in self.shapes for row in shape.rows(factors, z, anchors)]  # type: ignore[attr-defined]
         yield from ((*place, row) for place, row in zip(self.places(), rows, strict=True))
 
-    def solve(
-        self, rows: Mapping[str, SiteRows], factors: Mapping[str, Tensor] | None = None
-    ) -> LowRankDelta:
-        """The updates that some rows give, by site; a site without rows is not changed.
-
-        `factors` are by site what `ShapeTransform.aggregate` takes.
-        """
-        known = factors or {}
+    def solve(self, rows: Mapping[str, SiteRows]) -> LowRankDelta:
+        """The updates that some rows give, by site; a site without rows is not changed."""
         pairs = {
-            name: shape.aggregate(index, rows[name], known.get(name))
-            for name, shape, index in self.places()
-            if name in rows
+            name: shape.aggregate(index, rows[name]) for name, shape, index in self.places() if name in rows
         }
         return LowRankDelta({n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()})
 

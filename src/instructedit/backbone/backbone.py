@@ -1,6 +1,6 @@
 """The frozen model, cut in two: a prefix that no edit ever changes, and the edited top."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from instructedit.backbone.parts import Site, Text, like_length
-from instructedit.backbone.sites import find_blocks
+from instructedit.backbone.sites import find_blocks, find_sites
 from instructedit.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -55,6 +55,19 @@ class Backbone:
     @property
     def dtype(self) -> torch.dtype:
         return self.head.weight.dtype
+
+    def reaching(self, names: Collection[str]) -> "Backbone":
+        """The same model cut low enough for edits of the layers `names`: itself where it is.
+
+        The layers are sites of what is returned, beside its own. Errors: `ModelError` for a layer that
+        the model has not.
+        """
+        missing = [name for name in names if name not in self.modules]
+        if not missing:
+            return self
+        found = find_sites(self.model, ";".join(missing))
+        sites = [*found, *(site for site in self.sites if site.name not in missing)]
+        return Backbone(self.model, self.tokenizer, sites, self.start_ids, self.name, self.checksum)
 
     def text(self, prompt: str, answer: str = "") -> Text:
         """Tokenise a prompt and the answer that follows it after one space.
@@ -129,8 +142,11 @@ class Backbone:
             hook.remove()
         return caught[0]
 
-    def top(self, hidden: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Run the edited blocks and the final norm on hidden states from `prefix`."""
+    def top(self, hidden: Float[Tensor, "b t d"], until: int | None = None) -> Float[Tensor, "b t d"]:
+        """Run the edited blocks and the final norm on hidden states from `prefix`.
+
+        Blocks from the number `until` on are left out: enough where only inputs below are watched.
+        """
 
         def substitute(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             if args:
@@ -140,7 +156,7 @@ class Backbone:
         hook = self.blocks[self.first_block].register_forward_pre_hook(substitute, with_kwargs=True)
         ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
         try:
-            with self._skip(range(self.first_block)):
+            with self._skip([*range(self.first_block), *range(until or len(self.blocks), len(self.blocks))]):
                 return self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         finally:
             hook.remove()
@@ -151,7 +167,7 @@ class Backbone:
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     @contextmanager
-    def _skip(self, numbers: range) -> Iterator[None]:
+    def _skip(self, numbers: Iterable[int]) -> Iterator[None]:
         """Make some blocks return their input for as long as the block lasts."""
         skipped = [self.blocks[number] for number in numbers]
 

@@ -37,6 +37,11 @@ class PrefixCache:
         for path in sorted(self.folder.glob("*.safetensors")):
             self._open(path)
 
+    def of(self, backbone: Backbone) -> "PrefixCache":
+        """The cache beside this one of a model that is cut elsewhere; this one where it is not."""
+        other = PrefixCache(self.folder.parent, backbone)
+        return self if other.folder == self.folder else other
+
     def __len__(self) -> int:
         return len(self._where)
 

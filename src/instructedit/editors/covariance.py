@@ -1,8 +1,7 @@
 """The moments of a site's inputs over ordinary text, kept in the cache, and edits in closed form by them."""
 
 import hashlib
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -14,14 +13,11 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, PrefixCache, Text
 from instructedit.backbone.default_model import cache_folder
-from instructedit.data.plain import plain_facts
-from instructedit.errors import DataError
+from instructedit.editors.ordinary import ordinary_texts
 from instructedit.factors import Factors, watch_sites
 from instructedit.statistics import SiteStatistics, scale_by_edit
 from instructedit.storage import load_tensors, save_tensors
 
-TEXTS = 4000  # at most so many passages, spread evenly over the text
-WORDS, LEAST = 32, 5  # a passage's words, and the fewest that make one
 GUARD = 1e-4  # share of the mean eigenvalue added to each, so that few texts give no singular matrix
 
 Made = TypeVar("Made")
@@ -34,58 +30,6 @@ def remember(backbone: Backbone, key: object, make: Callable[[], Made]) -> Made:
     if key not in known:
         known[key] = make()
     return known[key]
-
-
-def ordinary_texts(backbone: Backbone, text: str = "") -> list[Text]:
-    """Passages of a file, or of the package's own plain facts where none is named, tokenised.
-
-    Errors: `DataError` when the file cannot be read or holds no passage.
-    """
-    passages = _read(Path(text)) if text else _plain()
-    if not passages:
-        raise DataError(f"{text} holds no passage. Expected lines of at least {LEAST} words.")
-    stride = max(1, len(passages) // TEXTS)
-    return [backbone.text(passage) for passage in passages[::stride][:TEXTS]]
-
-
-def _plain() -> list[str]:
-    """True sentences: what each plain fact says before its edit, and its neighbours."""
-    cases = plain_facts("train")
-    told = [f"{case.prompt} {case.ground_truth}" for case in cases if case.ground_truth]
-    near = [" ".join([p.prompt, *p.answers[:1]]) for case in cases for p in case.group("locality")]
-    return list(dict.fromkeys(told + near))
-
-
-def _read(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read {path}: {error}. Expected a text or JSON-lines file in UTF-8."
-        ) from error
-    if path.suffix == ".jsonl":
-        lines = [_record(path, *numbered) for numbered in enumerate(lines, 1)]
-    return [passage for line in lines for passage in _cut(line.split())]
-
-
-def _record(path: Path, number: int, line: str) -> str:
-    """A record's ``text``, or its ``question`` with the first ``answer``."""
-    try:
-        record = json.loads(line)
-        if "text" in record:
-            return str(record["text"])
-        answer = record["answer"]
-        return f"{record['question']} {answer if isinstance(answer, str) else answer[0]}"
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise DataError(
-            f"{path}, line {number}: {error!r}. Expected JSON with text, or with question and answer."
-        ) from error
-
-
-def _cut(words: Sequence[str]) -> Iterator[str]:
-    for start in range(0, len(words), WORDS):
-        if len(part := words[start : start + WORDS]) >= LEAST:
-            yield " ".join(part)
 
 
 def covariances(backbone: Backbone, names: Sequence[str], text: str = "") -> dict[str, Float[Tensor, "_ _"]]:
@@ -131,13 +75,14 @@ def second_moments(
     Only the sites `names`, where they are given. No more than `batch` texts are held at one time.
     """
     sums: dict[str, torch.Tensor] = {}
+    until = max(site.block for site in backbone.sites if names is None or site.name in names) + 1
     rows = 0
     skip = len(backbone.start_ids)
     for start in range(0, len(texts), batch):
         part = texts[start : start + batch]
         hidden = backbone.prefix(part, cache)
         with watch_sites(backbone) as (inputs, _):
-            backbone.top(hidden)
+            backbone.top(hidden, until)
         lengths = torch.tensor([len(text.ids) for text in part], device=hidden.device)
         positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
         mask = (positions < lengths[:, None]) & (positions >= skip)

@@ -13,6 +13,7 @@ from instructedit.backbone import Backbone, Site
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
 from instructedit.editors.polish import PolishConfig
 from instructedit.editors.registry import find_trained
+from instructedit.editors.together import TogetherConfig
 from instructedit.editors.writing import WriteConfig
 from instructedit.errors import EditorFileError, UnknownNameError
 from instructedit.hypernetwork import TransformConfig
@@ -64,6 +65,7 @@ def load_editor(path: Path, backbone: Backbone | None = None) -> InstructedEdito
         config["transform"] = TransformConfig(**config["transform"])
         config["polish"] = PolishConfig(**config.get("polish", {}))
         config["write"] = WriteConfig(**config.get("write", {}))
+        config["together"] = TogetherConfig(**config.get("together", {}))
         sites = [Site(**site) for site in header["sites"]]
         editor = kind(kind.settings(**config), sites, header["model"]["width"])
         editor.load_state_dict({name: value.float() for name, value in tensors.items()})

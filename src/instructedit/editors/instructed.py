@@ -1,6 +1,6 @@
 """The instructed editor: one hypernetwork for every kind of edit, told by words which kind is at hand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.polish import Practice, in_force, polish
 from instructedit.editors.requests import EditorConfig, RequestTexts
 from instructedit.editors.strength import answered, faintest
-from instructedit.editors.writing import Blank, hold, prepare, write
+from instructedit.editors.writing import Blank, prepare, write
 from instructedit.factors import Anchors, Factors, capture, read_anchors
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.instructions import instruction_for
@@ -118,15 +118,14 @@ class InstructedEditor(nn.Module):
         cases: Sequence[EditCase],
         instructions: Sequence[str],
         under: LowRankDelta | None = None,
-        factors: Mapping[str, Tensor] | None = None,
     ) -> list[dict[str, SiteRows]]:
-        """What each case is solved from where edits share a model, by site (b = 1).
+        """What each case is solved from where edits are solved for together, by site (b = 1).
 
         With `config.write` an edit that has an answer is written; any other is what one pass reads of it.
         What passes make of facts does not add up: their updates of some sites cancel within an edit alone.
         """
         pairs = list(zip(cases, instructions, strict=True))
-        found = [self._write(backbone, *pair, under, factors) for pair in pairs]
+        found = [self._write(backbone, *pair, under) for pair in pairs]
         left = [place for place, rows in enumerate(found) if not rows]
         if left:
             part, told = [cases[i] for i in left], [instructions[i] for i in left]
@@ -136,16 +135,13 @@ class InstructedEditor(nn.Module):
                     found[index][name] = rows.of(place)
         return found
 
-    def hold(
-        self, backbone: Backbone, cases: Sequence[EditCase], under: LowRankDelta
-    ) -> list[dict[str, SiteRows]]:
-        """What later edits shall leave alone of the written ones among `cases`, which `under` holds."""
-        told = [case for case in cases if self.writes(case)]
-        return [hold(backbone, self.hypernetwork, case, self.config.write, under) for case in told]
-
     def writes(self, case: EditCase) -> bool:
-        """Whether a case is written where edits share a model: it has to have an answer."""
-        return self.config.write.steps > 0 and case.kind not in self.config.distil
+        """Whether a case is written where edits are solved for together: it has to have an answer."""
+        return self.config.write.steps > 0 and self.is_fact(case)
+
+    def is_fact(self, case: EditCase) -> bool:
+        """Whether a case has one answer to look for; a sentiment has not."""
+        return case.kind not in self.config.distil
 
     def _write(
         self,
@@ -153,24 +149,17 @@ class InstructedEditor(nn.Module):
         case: EditCase,
         instruction: str,
         under: LowRankDelta | None,
-        factors: Mapping[str, Tensor] | None,
     ) -> dict[str, SiteRows]:
         """The rows of a written edit; none where nothing is to be written."""
         practice = self.texts.practice(backbone, case, instruction) if self.writes(case) else None
         if practice is None:
             return {}
-        blank = self._blank(backbone, case, under, factors)
+        blank = self._blank(backbone, case, under)
         return write(backbone, self.hypernetwork, blank, practice, self.config.write, under)
 
-    def _blank(
-        self,
-        backbone: Backbone,
-        case: EditCase,
-        under: LowRankDelta | None = None,
-        factors: Mapping[str, Tensor] | None = None,
-    ) -> Blank:
+    def _blank(self, backbone: Backbone, case: EditCase, under: LowRankDelta | None = None) -> Blank:
         near = self.texts.near(backbone, case)
-        return prepare(backbone, self.hypernetwork, case, near, self.config.write, under, factors)
+        return prepare(backbone, self.hypernetwork, case, near, self.config.write, under)
 
     def propose(
         self,

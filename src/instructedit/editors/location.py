@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, Site, Text
+from instructedit.backbone.sites import find_sites
 from instructedit.data.subjects import subject_of
 from instructedit.errors import ModelError
 from instructedit.factors import watch_sites
@@ -97,6 +98,17 @@ def output_projections(backbone: Backbone) -> list[Site]:
         names = ", ".join(site.name for site in backbone.sites)
         raise ModelError(f"none of the sites {names} is an MLP's output projection. Leave out --sites.")
     return [wide[block] for block in sorted(wide)]
+
+
+def early_outputs(backbone: Backbone, depth: float, count: int) -> list[str]:
+    """The MLP's output projections of `count` blocks, behind that share `depth` of all blocks.
+
+    A short model has fewer. Errors: `ModelError` as `find_sites`.
+    """
+    blocks = len(backbone.blocks)
+    first = min(round(depth * blocks), blocks - 1)
+    last = min(first + count, blocks) - 1
+    return [site.name for site in find_sites(backbone.model, f"blocks={first}-{last},part=output")]
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class Practice:
 
 
 @dataclass(frozen=True)
-class _Drill:
+class Drill:
     """The texts of a practice, their prefix states, and the unedited logits of those to keep, by place."""
 
     texts: Sequence[Text]
@@ -96,19 +96,19 @@ def descend(
     of the answer's negative log-likelihood beyond `margin`, and `weight` times the mean
     KL(unedited ‖ edited) over the others, nats a token. The edits `under` it are in force all the while.
     """
-    drill = _prepare(backbone, practice)
+    drill = prepare_drill(backbone, practice)
     values = {name: b.clone().requires_grad_() for name, b in start.b.items()}
     optimiser = torch.optim.Adam(
         [{"params": [v], "lr": rates[n]} for n, v in values.items()], betas=(0.8, 0.95)
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, config.steps))
     rng, fits = random.Random(0), len(practice.fit)
     for _ in range(config.steps):
         fit = [0, *_draw(range(1, fits), config.fit, rng)]
         keep = _draw(range(fits, len(drill.texts)), config.keep, rng)
         for part in like_length([*fit, *keep], drill.texts, TOKENS):
             with torch.enable_grad(), in_force(backbone, under):
-                loss = _loss(backbone, LowRankDelta(start.a, values), drill, part, config)
+                loss = text_losses(backbone, LowRankDelta(start.a, values), drill, part, config)
                 weights = [1 / len(fit) if i < fits else config.weight / len(keep) for i in part]
                 (loss * torch.tensor(weights, device=loss.device)).sum().backward()
         for name, value in values.items():
@@ -137,24 +137,24 @@ def _orthonormal(delta: LowRankDelta) -> LowRankDelta:
 
 
 @torch.no_grad()
-def _prepare(backbone: Backbone, practice: Practice) -> _Drill:
+def prepare_drill(backbone: Backbone, practice: Practice) -> Drill:
     texts = (*practice.fit, *practice.keep)
-    drill = _Drill(texts, backbone.encode(texts), {})
+    drill = Drill(texts, backbone.encode(texts), {})
     for part in like_length(range(len(practice.fit), len(texts)), texts, TOKENS):
         logits, owner, _ = _answers(backbone, drill, part)
         drill.before.update({place: logits[owner == row] for row, place in enumerate(part)})
     return drill
 
 
-def _answers(backbone: Backbone, drill: _Drill, part: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+def _answers(backbone: Backbone, drill: Drill, part: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """Logits ``[n v]`` at the positions that predict the answers, whose text each is, the answers' tokens."""
     top = backbone.top(backbone.pad_states([drill.states[place] for place in part]))
     rows, positions, targets = answer_rows([drill.texts[place] for place in part], top.device)
     return backbone.logits(top[rows, positions]), rows, targets
 
 
-def _loss(
-    backbone: Backbone, delta: LowRankDelta, drill: _Drill, part: Sequence[int], config: DescentConfig
+def text_losses(
+    backbone: Backbone, delta: LowRankDelta, drill: Drill, part: Sequence[int], config: DescentConfig
 ) -> Float[Tensor, " b"]:
     """One number a text: how much its answer still lacks, or how far it has been moved."""
     with delta.applied_to(backbone.model):
@@ -168,7 +168,7 @@ def _loss(
     return soften(mean_per_text(lacking, owner, len(part)), BEND)
 
 
-def _rate(step: int, steps: int) -> float:
+def rate_at(step: int, steps: int) -> float:
     """Three steps of warming up, and a straight fall to a fifth."""
     return min(1.0, (step + 1) / 3) * (1 - 0.8 * step / steps)
 

@@ -11,6 +11,7 @@ from instructedit.data.subjects import subject_of
 from instructedit.editors.neighbours import Neighbours
 from instructedit.editors.polish import PolishConfig, Practice
 from instructedit.editors.practice import make_practice
+from instructedit.editors.together import TogetherConfig
 from instructedit.editors.writing import WriteConfig
 from instructedit.factors import ANCHOR_KINDS, AnchorText
 from instructedit.hypernetwork import TransformConfig
@@ -45,7 +46,8 @@ class EditorConfig:
     from_subject: bool = False  # use only the rows from the subject on: those before it are everyone's
     transform: TransformConfig = field(default_factory=TransformConfig)
     polish: PolishConfig = field(default_factory=PolishConfig)  # what follows the pass, in `edit` only
-    write: WriteConfig = field(default_factory=WriteConfig)  # for the pass, where edits share a model
+    write: WriteConfig = field(default_factory=WriteConfig)  # for the pass, where edits are solved together
+    together: TogetherConfig = field(default_factory=TogetherConfig)  # for both, in batches and sequences
 
     def __post_init__(self) -> None:
         for name in ("distil", "strengths"):  # lists, where they were read from a file

@@ -1,6 +1,6 @@
 """Written edits: what the model shall add where it has read the subject, found by descent from nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,8 +27,6 @@ class WriteConfig(DescentConfig):
 
     rate: float = 0.6
     strength: float = 1.0  # of what is found, where nothing is written again: others take their share
-    rounds: int = 4  # where edits share a model, what has not taken is written again, up to so many times
-    replay: int = 16  # earlier edits that each batch asks again, to make again what is lost
     sites: int = 5  # of the editor's output projections the first so many
     scale: float = 12.0  # of keys, in units of the site's statistics: how exactly they are solved for
 
@@ -49,13 +47,12 @@ def prepare(
     near: Sequence[str],
     config: WriteConfig,
     under: LowRankDelta | None = None,
-    factors: Mapping[str, Tensor] | None = None,
 ) -> Blank:
     """Where an edit is written: by site one key, read with the edits `under` it in force.
 
     The key is the site's input at the subject's last token, the mean over neutral contexts. Those of the
-    request's other tokens are held fixed, and all of the same asked of the names `near`; `factors` are as in
-    `Hypernetwork.solve`. Source: ROME (arXiv 2202.05262), section 3.1, for place and key.
+    request's other tokens are held fixed, and all of the same asked of the names `near`.
+    Source: ROME (arXiv 2202.05262), section 3.1, for place and key.
     """
     found = read_keys(backbone, case, near, under)
     statistics, rows, rates = network.statistics(), {}, {}
@@ -66,7 +63,7 @@ def prepare(
         rows[name] = SiteRows((keys[name] * unit)[None, None], nothing, (found.rest[name] * unit)[None])
         size = backbone.modules[name](keys[name].to(backbone.dtype)).float().square().mean().sqrt()
         rates[name] = config.rate * float(size)
-    start = network.solve(rows, factors)
+    start = network.solve(rows)
     for name, a in start.a.items():
         rates[name] /= float((a[0] @ keys[name]).abs().clamp(min=1e-6))
     return Blank(rows, start, rates)
@@ -91,23 +88,6 @@ def write(
         name: replace(row, values=change.b[name].mT / statistics[name].output_size)
         for name, row in blank.rows.items()
     }
-
-
-def hold(
-    backbone: Backbone, network: Hypernetwork, case: EditCase, config: WriteConfig, under: LowRankDelta
-) -> dict[str, SiteRows]:
-    """The keys of an edit that is written and in force, by site, with no change asked of them.
-
-    They are not those that it was written from: every site but the first reads what those before it wrote.
-    """
-    statistics, held = network.statistics(), {}
-    found = read_keys(backbone, case, (), under)
-    for site in output_projections(backbone)[: config.sites]:
-        unit = config.scale / statistics[site.name].spread
-        keys = found.subject[site.name] * unit
-        rest = (found.rest[site.name] * unit)[None]
-        held[site.name] = SiteRows(keys[None], keys.new_zeros(1, len(keys), site.d_out), rest)
-    return held
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ def _begin(
         say(f"goes on after {edits.count} edits")
     elif folder.state.is_file():
         say(f"begins again with the first edit: the state that was kept is beyond {first} edits")
-    run = _Run(edits, cases, words, settings, folder, cache, seconds or 0.0)
+    kept = cache.of(edits.backbone) if cache else None
+    run = _Run(edits, cases, words, settings, folder, kept, seconds or 0.0)
     for point in folder.points(settings.at):
         if point["edits"] <= edits.count and point.get("seconds", math.inf) <= run.seconds:
             run.mark = (point["edits"], point["seconds"])

@@ -21,6 +21,7 @@ from instructedit.types import EditCase
 
 FORMAT = "instructedit-curve-1"
 KEPT = {"update:": "updates", "memory:": "memory"}  # what stands before a tensor's name in the file
+WRITTEN = "written:"  # before the name of a site whose matrix is a writer's
 ENERGY = 0.9999  # share of the squared norm that a rank has to hold, as in `LowRankDelta.compress`
 
 
@@ -29,12 +30,16 @@ class SolvedEdits(EditSequence):
 
     @property
     def memory(self) -> dict[str, Tensor]:
-        """What is known of earlier edits beside their updates."""
-        return self.systems
+        """What is known of earlier edits beside their updates; what is written has matrices of its own."""
+        written = self.writer.systems if self.writer else {}
+        return {**self.systems, **{f"{WRITTEN}{name}": system for name, system in written.items()}}
 
     @memory.setter
     def memory(self, tensors: dict[str, Tensor]) -> None:
-        self.systems = dict(tensors)
+        self.systems = {name: x for name, x in tensors.items() if not name.startswith(WRITTEN)}
+        if self.writer:
+            found = {name.removeprefix(WRITTEN): x for name, x in tensors.items() if name.startswith(WRITTEN)}
+            self.writer.systems = found
 
 
 @dataclass
@@ -95,18 +100,27 @@ def start_edits(editor: Any, backbone: Backbone, case: EditCase, instruction: st
     makes one edit that is thrown away, which reads it as well, and the first batch is not timed cold.
     Errors: `DataError` for a method whose edits cannot be added.
     """
-    begin = getattr(editor, "in_sequence", None)
+    begin, network = getattr(editor, "in_sequence", None), getattr(editor, "hypernetwork", None)
     if begin is not None:
         return SummedEdits(begin(backbone), backbone)
+    if network is not None and network.solves:
+        return _warmed(SolvedEdits(editor, backbone), case, instruction)
     change = editor.edit(backbone, [case], [instruction])
     if not isinstance(change, LowRankDelta):
         raise DataError(
             f"the edits of {editor.name} cannot be put together: they are no deltas. Expected a trained "
             "editor, or a method whose edits are deltas (see `instructedit ls methods`)."
         )
-    network = getattr(editor, "hypernetwork", None)
-    solves = network is not None and network.solves
-    return SolvedEdits(editor, backbone) if solves else SummedEdits(editor, backbone)
+    return SummedEdits(editor, backbone)
+
+
+def _warmed(edits: SolvedEdits, case: EditCase, instruction: str) -> SolvedEdits:
+    """The same without an edit, once what it has to know of the unedited model has been read."""
+    if edits.writer and edits.editor.is_fact(case):
+        edits.writer.read_ordinary()
+    else:
+        edits.editor.edit(edits.own, [case], [instruction])
+    return edits
 
 
 def save_edits(edits: Edits, path: Path, facts: Mapping[str, Any]) -> None:

@@ -1,0 +1,74 @@
+"""Ordinary text: passages of a file, or the package's own."""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from instructedit.backbone import Backbone, Text
+from instructedit.data.plain import plain_facts
+from instructedit.errors import DataError
+
+TEXTS = 4000  # at most so many passages, spread evenly over the text
+WORDS, LEAST = 32, 5  # a passage's words, and the fewest that make one
+
+
+def ordinary_texts(backbone: Backbone, text: str = "") -> list[Text]:
+    """Passages of a file, or the package's own where none is named, tokenised.
+
+    The package's are what the default model says by itself (``ordinary.txt``) and its plain facts.
+    Errors: `DataError` when the file cannot be read or holds no passage.
+    """
+    passages = _read(Path(text)) if text else [*plain_passages(), *plain_sentences()]
+    if not passages:
+        raise DataError(f"{text} holds no passage. Expected lines of at least {LEAST} words.")
+    stride = max(1, len(passages) // TEXTS)
+    return [backbone.text(passage) for passage in passages[::stride][:TEXTS]]
+
+
+@cache
+def plain_passages() -> tuple[str, ...]:
+    """What the default model says by itself; ``scripts/make_ordinary.py`` wrote it."""
+    lines = (files("instructedit.data") / "ordinary.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(passage for line in lines for passage in _cut(line.split()))
+
+
+def plain_sentences() -> list[str]:
+    """True sentences: what each plain fact says before its edit, and its neighbours."""
+    cases = plain_facts("train")
+    told = [f"{case.prompt} {case.ground_truth}" for case in cases if case.ground_truth]
+    near = [" ".join([p.prompt, *p.answers[:1]]) for case in cases for p in case.group("locality")]
+    return list(dict.fromkeys(told + near))
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot read {path}: {error}. Expected a text or JSON-lines file in UTF-8."
+        ) from error
+    if path.suffix == ".jsonl":
+        lines = [_record(path, *numbered) for numbered in enumerate(lines, 1)]
+    return [passage for line in lines for passage in _cut(line.split())]
+
+
+def _record(path: Path, number: int, line: str) -> str:
+    """A record's ``text``, or its ``question`` with the first ``answer``."""
+    try:
+        record = json.loads(line)
+        if "text" in record:
+            return str(record["text"])
+        answer = record["answer"]
+        return f"{record['question']} {answer if isinstance(answer, str) else answer[0]}"
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(
+            f"{path}, line {number}: {error!r}. Expected JSON with text, or with question and answer."
+        ) from error
+
+
+def _cut(words: Sequence[str]) -> Iterator[str]:
+    for start in range(0, len(words), WORDS):
+        if len(part := words[start : start + WORDS]) >= LEAST:
+            yield " ".join(part)
