@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instructedit.backbone import Backbone, PrefixCache, Text
+from instructedit.editors import many
 from instructedit.editors.drills import Company, plan_course
 from instructedit.editors.editor_file import load_editor, save_editor
 from instructedit.editors.instructed import InstructedEditor
@@ -158,15 +159,15 @@ def test_a_later_batch_leaves_earlier_keys_alone(llama: Backbone) -> None:
     assert sequence.writer
     assert forgetful.writer
     name = sequence.writer.names[0]  # what its keys are does not depend on what is written
-    for many in (sequence, forgetful):
-        many.add(cases[2:], WORDS[2:4])
+    for edits in (sequence, forgetful):
+        edits.add(cases[2:], WORDS[2:4])
     held = FactWriter(llama, replace(STEPS, ridge=0.0))
     held.systems = {name: torch.zeros(64, 64, dtype=torch.float64)}
     held.hold(cases[:2], before)
     kept, free = (
         float(torch.trace(change @ held.systems[name].float() @ change.mT))
-        for many in (sequence, forgetful)
-        for change in [(many.delta.dense(name) - before.dense(name))[0]]
+        for edits in (sequence, forgetful)
+        for change in [(edits.delta.dense(name) - before.dense(name))[0]]
     )
     assert kept < 0.5 * free
 
@@ -214,6 +215,19 @@ def test_what_is_lost_of_earlier_edits_is_made_again(
     sequence.add(cases[3:4], WORDS[:1])  # nothing is lost now, and nothing asked of an empty list
     assert written == [cases[3:4]]
     assert (sequence.count, len(sequence.past)) == (5, 4)
+
+
+def test_a_large_batch_is_written_in_parts_that_spare_one_another(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = tiny_cases(5)
+    monkeypatch.setattr(many, "WRITTEN", 2)
+    parts, whole = (EditSequence(made(llama, replay=0), llama) for _ in range(2))
+    parts.add(cases, WORDS[:5])
+    for start in (0, 2, 4):
+        whole.add(cases[start : start + 2], WORDS[:2])
+    for name, update in parts.updates.items():
+        torch.testing.assert_close(update, whole.updates[name], rtol=1e-3, atol=1e-5)
 
 
 def test_opinions_are_read_beside_facts_that_are_written(llama: Backbone) -> None:

@@ -15,6 +15,7 @@ from instructedit.backbone import Backbone, PrefixCache, Text
 from instructedit.backbone.default_model import cache_folder
 from instructedit.editors.ordinary import ordinary_texts
 from instructedit.factors import Factors, watch_sites
+from instructedit.progress import track
 from instructedit.statistics import SiteStatistics, scale_by_edit
 from instructedit.storage import load_tensors, save_tensors
 
@@ -78,7 +79,7 @@ def second_moments(
     until = max(site.block for site in backbone.sites if names is None or site.name in names) + 1
     rows = 0
     skip = len(backbone.start_ids)
-    for start in range(0, len(texts), batch):
+    for start in track(range(0, len(texts), batch), "Reading ordinary text"):
         part = texts[start : start + batch]
         hidden = backbone.prefix(part, cache)
         with watch_sites(backbone) as (inputs, _):

@@ -1,7 +1,7 @@
 """Many edits in one model: solved together, and batch after batch with the ones before kept."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.descent import dense_delta
 from instructedit.editors.instructed import InstructedEditor
-from instructedit.editors.requests import CHECKS
 from instructedit.editors.together import FactWriter
 from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from instructedit.editors import Editor
 
 CHUNK = 16  # edits whose rows are in memory at one time
+WRITTEN = 64  # facts that are written at one time at the most
+
+Pair = tuple[EditCase, str]  # an edit and its instruction
 
 
 def edit_many(
@@ -74,7 +76,7 @@ class EditSequence:
     backbone: Backbone
     systems: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
     updates: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
-    past: dict[str, tuple[EditCase, str]] = field(default_factory=dict)
+    past: dict[str, Pair] = field(default_factory=dict)
     count: int = 0
 
     def __post_init__(self) -> None:
@@ -95,13 +97,10 @@ class EditSequence:
         """
         told = {case.prompt for case in cases}
         past = [pair for prompt, pair in self.past.items() if prompt not in told]
-        self._make(cases, instructions, past)
+        self._make(list(zip(cases, instructions, strict=True)), past)
         most = min(self.writer.config.asked, len(past)) if self.writer else 0
-        if asked := random.Random(self.count).sample(past, most):
-            held = self.editor.taken(self.backbone, [case for case, _ in asked], self.delta)
-            lost = [pair for pair, still in zip(asked, held, strict=True) if not still]
-            if lost:
-                self._make([case for case, _ in lost], [words for _, words in lost], past)
+        asked = random.Random(self.count).sample(past, most)
+        self._make(self._lacking(asked), past)
         self.keep(cases, instructions)
 
     def keep(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
@@ -110,45 +109,52 @@ class EditSequence:
         self.past |= {case.prompt: (case, words) for case, words in pairs}
         self.count += len(cases)
 
-    def _make(
-        self, cases: Sequence[EditCase], instructions: Sequence[str], past: Sequence[tuple[EditCase, str]]
-    ) -> None:
+    def _make(self, pairs: Sequence[Pair], past: Sequence[Pair]) -> None:
         """Make some edits; what has not taken is made again on top, as often as the editor says."""
-        part = list(zip(cases, instructions, strict=True))
-        for turn in range(self.writer.config.rounds if self.writer else self.editor.config.rounds):
-            asked = [case for case, _ in part]
-            taken = self.editor.taken(self.backbone, asked, self.delta) if turn else [False] * len(part)
-            part = [pair for pair, done in zip(part, taken, strict=True) if not done]
-            if not part:
-                break
-            written = [pair for pair in part if self.writer and self.editor.is_fact(pair[0])]
-            if written:
-                self._write(written, past)
-            if read := [pair for pair in part if pair not in written]:
-                self._solve([case for case, _ in read], [words for _, words in read])
-        if self.writer and (facts := [case for case in cases if self.editor.is_fact(case)]):
-            self.writer.hold(facts, self.delta)
+        facts = [pair for pair in pairs if self.writer and self.editor.is_fact(pair[0])]
+        for start in range(0, len(facts), WRITTEN):
+            assert self.writer
+            part = facts[start : start + WRITTEN]
+            self._repeat(part, lambda some: self._write(some, past), self.writer.config.rounds)
+            self.writer.hold([case for case, _ in part], self.delta)
+        read = [pair for pair in pairs if pair not in facts]
+        self._repeat(read, self._solve, self.editor.config.rounds)
 
-    def _write(self, pairs: Sequence[tuple[EditCase, str]], past: Sequence[tuple[EditCase, str]]) -> None:
+    def _repeat(self, pairs: Sequence[Pair], make: Callable[[Sequence[Pair]], None], rounds: int) -> None:
+        for turn in range(rounds):
+            pairs = self._lacking(pairs) if turn else pairs
+            if pairs:
+                make(pairs)
+
+    def _lacking(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Those whose answer the model as edited so far does not give."""
+        if not pairs:
+            return []
+        taken = self.editor.taken(self.backbone, [case for case, _ in pairs], self.delta)
+        return [pair for pair, done in zip(pairs, taken, strict=True) if not done]
+
+    def _write(self, pairs: Sequence[Pair], past: Sequence[Pair]) -> None:
         assert self.writer
         texts, settings = self.editor.texts, self.writer.config
         found = [(case, texts.practice(self.own, case, words)) for case, words in pairs]
         known = [(case, practice) for case, practice in found if practice]
         near = [texts.near(self.own, case) for case, _ in known]
         drawn = random.Random(self.count).sample(past, min(settings.replay * settings.steps, len(past)))
-        earlier = [text for pair in drawn for text in texts.checks(self.own, *pair)[:: CHECKS + 1]]
+        asked = [texts.checks(self.own, *pair) for pair in drawn]
+        earlier = [text for checks in asked for text in checks[:1] + checks[-1:]]
         change = self.writer.write(
             [case for case, _ in known], [practice for _, practice in known], near, earlier, self.delta
         )
         for name in change.a:
             self._add_update(name, change.dense(name)[0])
 
-    def _solve(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
+    def _solve(self, pairs: Sequence[Pair]) -> None:
         moments: dict[str, Tensor] = {}
         under = self.delta if self.updates else None
-        for start in range(0, len(cases), CHUNK):
-            part = slice(start, start + CHUNK)
-            for rows in self.editor.rows(self.own, cases[part], instructions[part], under):
+        for start in range(0, len(pairs), CHUNK):
+            part = pairs[start : start + CHUNK]
+            cases, words = [case for case, _ in part], [words for _, words in part]
+            for rows in self.editor.rows(self.own, cases, words, under):
                 self._add(rows, moments)
         for name, shape, index in self.editor.hypernetwork.places():
             if name in moments:

@@ -26,7 +26,7 @@ class ValueSearch(ABC):
     """How the vector that makes the model give the answer is looked for: Adam, with ROME's settings.
 
     `text` names a plain text or JSON-lines file of ordinary text for the covariance of keys; empty: the
-    package's own plain facts.
+    package's own ordinary text.
     """
 
     steps: int = 20
