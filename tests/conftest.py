@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from cli_run import Run, make_run
+from instructedit.editors import ordinary
+from instructedit.editors.ordinary import plain_passages
 from tiny_models import FAMILY_NAMES, tiny_backbone, tiny_folder
 
 torch.set_num_threads(1)
@@ -38,6 +40,13 @@ def backbone(family: str):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model in a folder of its own: nobody may write into it."""
     return tiny_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(autouse=True)
+def little_ordinary_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of the package's passages for all of them: tiny models need no more, and are asked often."""
+    monkeypatch.setattr(ordinary, "plain_passages", lambda: plain_passages()[:2])
+    monkeypatch.setattr(ordinary, "TEXTS", 200)
 
 
 @pytest.fixture
