@@ -163,7 +163,7 @@ def test_a_later_batch_leaves_earlier_keys_alone(llama: Backbone) -> None:
     for edits in (sequence, forgetful):
         edits.add(cases[2:], WORDS[2:4])
     held = FactWriter(llama, replace(STEPS, ridge=0.0))
-    held.systems = {name: torch.zeros(64, 64, dtype=torch.float64)}
+    held.systems = {site: torch.zeros(64, 64, dtype=torch.float64) for site in held.names}
     held.hold(cases[:2], before)
     kept, free = (
         float(torch.trace(change @ held.systems[name].float() @ change.mT))

@@ -69,6 +69,10 @@ class Backbone:
         sites = [*found, *(site for site in self.sites if site.name not in missing)]
         return Backbone(self.model, self.tokenizer, sites, self.start_ids, self.name, self.checksum)
 
+    def above(self, names: Collection[str] | None = None) -> int:
+        """The number of the block behind the last one with a site of these `names`, or with any."""
+        return 1 + max(site.block for site in self.sites if names is None or site.name in names)
+
     def text(self, prompt: str, answer: str = "") -> Text:
         """Tokenise a prompt and the answer that follows it after one space.
 

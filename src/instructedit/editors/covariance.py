@@ -76,7 +76,7 @@ def second_moments(
     Only the sites `names`, where they are given. No more than `batch` texts are held at one time.
     """
     sums: dict[str, torch.Tensor] = {}
-    until = max(site.block for site in backbone.sites if names is None or site.name in names) + 1
+    until = backbone.above(names)
     rows = 0
     skip = len(backbone.start_ids)
     for start in track(range(0, len(texts), batch), "Reading ordinary text"):
@@ -118,9 +118,14 @@ def ordinary_factors(backbone: Backbone, names: Sequence[str], text: str) -> dic
 
 
 def factorise(moment: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
-    """The lower Cholesky factor of a covariance in float64, with `GUARD` of its mean eigenvalue added."""
-    guard = GUARD * moment.double().diagonal().mean().clamp(min=1e-12)
-    return torch.linalg.cholesky(moment.double() + guard * torch.eye(len(moment), device=moment.device))
+    """The lower Cholesky factor of a covariance in float64, guarded."""
+    return torch.linalg.cholesky(guard(moment))
+
+
+def guard(moment: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+    """A covariance in float64 with `GUARD` of its mean eigenvalue added to each."""
+    least = GUARD * moment.double().diagonal().mean().clamp(min=1e-12)
+    return moment.double() + least * torch.eye(len(moment), device=moment.device)
 
 
 def divide(keys: Float[Tensor, "b n d"], factor: Float[Tensor, "d d"]) -> Float[Tensor, "b n d"]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text, like_length
 from instructedit.delta import LowRankDelta
-from instructedit.editors.covariance import GUARD, covariances, remember
+from instructedit.editors.covariance import covariances, guard, remember
 from instructedit.editors.drills import Company, Course, plan_course
 from instructedit.editors.location import early_outputs
 from instructedit.editors.ordinary import ordinary_texts
@@ -110,14 +110,13 @@ class FactWriter:
         They are not those that were written from: every site but the first reads what those before it wrote.
         """
         for case in cases:
-            for name, keys in read_keys(self.backbone, case, (), under).subject.items():
-                if name in self.systems:
-                    self.systems[name] = self.systems[name] + keys.double().mT @ keys.double()
+            for name, keys in read_keys(self.backbone, self.names, case, (), under).subject.items():
+                self.systems[name] = self.systems[name] + keys.double().mT @ keys.double()
 
     def _open(
         self, cases: Sequence[EditCase], near: Sequence[Sequence[str]], under: LowRankDelta | None
     ) -> Page:
-        found = [read_keys(self.backbone, *pair, under) for pair in zip(cases, near, strict=True)]
+        found = [read_keys(self.backbone, self.names, *pair, under) for pair in zip(cases, near, strict=True)]
         ordinary, page = self.read_ordinary(), Page()
         for name in self.names:
             keys = torch.stack([read.subject[name].mean(0) for read in found])
@@ -140,11 +139,7 @@ class FactWriter:
         """
 
         def make() -> dict[str, Tensor]:
-            found = {name: x.double() for name, x in covariances(self.backbone, self.names).items()}
-            return {
-                name: x + GUARD * x.diagonal().mean() * torch.eye(len(x), device=x.device)
-                for name, x in found.items()
-            }
+            return {name: guard(x) for name, x in covariances(self.backbone, self.names).items()}
 
         return remember(self.backbone, ("ordinary", tuple(self.names)), make)
 

@@ -54,10 +54,11 @@ def prepare(
     request's other tokens are held fixed, and all of the same asked of the names `near`.
     Source: ROME (arXiv 2202.05262), section 3.1, for place and key.
     """
-    found = read_keys(backbone, case, near, under)
+    names = [site.name for site in output_projections(backbone)[: config.sites]]
+    found = read_keys(backbone, names, case, near, under)
     statistics, rows, rates = network.statistics(), {}, {}
     keys = {name: x.mean(0) for name, x in found.subject.items()}
-    for name in [site.name for site in output_projections(backbone)[: config.sites]]:
+    for name in names:
         unit = config.scale / statistics[name].spread
         nothing = keys[name].new_zeros(1, 1, backbone.width)
         rows[name] = SiteRows((keys[name] * unit)[None, None], nothing, (found.rest[name] * unit)[None])
@@ -92,7 +93,7 @@ def write(
 
 @dataclass(frozen=True)
 class ReadKeys:
-    """Every site's inputs at the subject's last token, one a context, and at all other tokens read."""
+    """By site, its inputs at the subject's last token, one a context, and at all other tokens read."""
 
     subject: dict[str, Float[Tensor, "n _"]]
     rest: dict[str, Float[Tensor, "m _"]]
@@ -100,9 +101,9 @@ class ReadKeys:
 
 @torch.no_grad()
 def read_keys(
-    backbone: Backbone, case: EditCase, near: Sequence[str], under: LowRankDelta | None
+    backbone: Backbone, names: Sequence[str], case: EditCase, near: Sequence[str], under: LowRankDelta | None
 ) -> ReadKeys:
-    """The keys of a request behind neutral contexts, and of the same asked of the names `near`.
+    """The keys at some sites of a request behind neutral contexts, and of the same asked of others, `near`.
 
     The tokens of contexts are left out, and the start token.
     """
@@ -111,13 +112,13 @@ def read_keys(
     others = [case.prompt.replace(subject, name) for name in near]
     texts = [backbone.text(prompt) for prompt in (*prompts, *others)]
     with in_force(backbone, under), watch_sites(backbone) as (inputs, _):
-        backbone.top(backbone.prefix(texts))
+        backbone.top(backbone.prefix(texts), backbone.above(names))
     pairs = list(zip(prompts, texts, strict=False))
     ends = [last_of(backbone, prompt, subject, text.ids) for prompt, text in pairs]
     told = [0, *range(len(prompts), len(texts))]  # the bare request and its neighbours
     places = [(row, place) for row in told for place in range(len(backbone.start_ids), len(texts[row].ids))]
     rest = torch.tensor([pair for pair in places if pair != (0, ends[0])], dtype=torch.long).view(-1, 2)
     return ReadKeys(
-        {name: x[range(len(ends)), ends].float() for name, x in inputs.items()},
-        {name: x[rest[:, 0], rest[:, 1]].float() for name, x in inputs.items()},
+        {name: inputs[name][range(len(ends)), ends].float() for name in names},
+        {name: inputs[name][rest[:, 0], rest[:, 1]].float() for name in names},
     )
