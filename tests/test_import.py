@@ -5,6 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+import instructedit
+
 HEAVY = ("torch", "transformers", "accelerate", "peft", "pyarrow", "tokenizers", "numpy")
 
 
@@ -19,6 +23,14 @@ def test_import_loads_nothing_heavy() -> None:
     assert (
         loaded_by("import instructedit, instructedit.types, instructedit.errors, instructedit.progress") == []
     )
+
+
+def test_the_public_names_are_found_where_they_live() -> None:
+    for name in instructedit._HOMES:
+        assert getattr(instructedit, name).__name__ == name
+    assert {"load_for_editor", "evaluate", "EditCase"} <= set(dir(instructedit))
+    with pytest.raises(AttributeError, match="no attribute 'load_editr'"):
+        instructedit.load_editr  # noqa: B018
 
 
 def test_the_check_itself_can_fail() -> None:

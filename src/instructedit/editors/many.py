@@ -97,10 +97,12 @@ class EditSequence:
         """
         told = {case.prompt for case in cases}
         past = [pair for prompt, pair in self.past.items() if prompt not in told]
-        self._make(list(zip(cases, instructions, strict=True)), past)
-        most = min(self.writer.config.asked, len(past)) if self.writer else 0
-        asked = random.Random(self.count).sample(past, most)
-        self._make(self._lacking(asked), past)
+        pairs = list(zip(cases, instructions, strict=True))
+        facts = [pair for pair in pairs if self.writer and self.editor.is_fact(pair[0])]
+        self._repeat([pair for pair in pairs if pair not in facts], self._solve, self.editor.config.rounds)
+        if self.writer:
+            asked = random.Random(self.count).sample(past, min(self.writer.config.asked, len(past)))
+            self._write_all(self.writer, facts, past, asked)
         self.keep(cases, instructions)
 
     def keep(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
@@ -109,22 +111,31 @@ class EditSequence:
         self.past |= {case.prompt: (case, words) for case, words in pairs}
         self.count += len(cases)
 
-    def _make(self, pairs: Sequence[Pair], past: Sequence[Pair]) -> None:
-        """Make some edits; what has not taken is made again on top, as often as the editor says."""
-        facts = [pair for pair in pairs if self.writer and self.editor.is_fact(pair[0])]
-        for start in range(0, len(facts), WRITTEN):
-            assert self.writer
-            part = facts[start : start + WRITTEN]
-            self._repeat(part, lambda some: self._write(some, past), self.writer.config.rounds)
-            self.writer.hold([case for case, _ in part], self.delta)
-        read = [pair for pair in pairs if pair not in facts]
-        self._repeat(read, self._solve, self.editor.config.rounds)
+    def _write_all(
+        self, writer: FactWriter, facts: Sequence[Pair], past: Sequence[Pair], asked: Sequence[Pair]
+    ) -> None:
+        """Write some facts, so many at a time, and with the last of them what is lost of those `asked`."""
+        parts = [facts[start : start + WRITTEN] for start in range(0, len(facts), WRITTEN)] or [[]]
+        for part in parts:
+            also = asked if part is parts[-1] else ()
+            made = self._repeat(part, lambda some: self._write(some, past), writer.config.rounds, also)
+            writer.hold([case for case, _ in made], self.delta)
 
-    def _repeat(self, pairs: Sequence[Pair], make: Callable[[Sequence[Pair]], None], rounds: int) -> None:
+    def _repeat(
+        self,
+        pairs: Sequence[Pair],
+        make: Callable[[Sequence[Pair]], None],
+        rounds: int,
+        asked: Sequence[Pair] = (),
+    ) -> list[Pair]:
+        """Make edits; what has not taken, of those `asked` too, is made again on top. All that were made."""
+        tried, made = [*pairs, *asked], list(pairs)
         for turn in range(rounds):
-            pairs = self._lacking(pairs) if turn else pairs
+            pairs = self._lacking(tried) if turn else pairs
             if pairs:
                 make(pairs)
+            made += [pair for pair in pairs if pair not in made]
+        return made
 
     def _lacking(self, pairs: Sequence[Pair]) -> list[Pair]:
         """Those whose answer the model as edited so far does not give."""
