@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from instructedit import extras
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.errors import DataError, OutputError
@@ -76,10 +77,10 @@ def test_a_generation_ends_at_the_first_stop(llama: Backbone, asked: Asked) -> N
 
 
 def test_a_missing_extra_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(abilities, "find_spec", lambda _name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _name: None)
     with pytest.raises(OutputError, match=r"instructedit\[eval\]"):
         check_tasks(tmp_path)
-    monkeypatch.setattr(abilities, "find_spec", lambda name: name)
+    monkeypatch.setattr(extras, "find_spec", lambda name: name)
     with pytest.raises(DataError, match="no tasks at"):
         check_tasks(tmp_path / "none.yaml")
 

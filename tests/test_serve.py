@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli_run import Run
-from instructedit.app import extra
+from instructedit import extras
 from instructedit.cli.serve import Serving, _name_editors, _name_models
 from instructedit.errors import EditorFileError
 from instructedit.ledger.store import create_store
@@ -15,7 +15,7 @@ from instructedit.ledger.store import create_store
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the extras were there: a dry run imports none of them."""
-    monkeypatch.setattr(extra, "find_spec", lambda name: name)
+    monkeypatch.setattr(extras, "find_spec", lambda name: name)
 
 
 @pytest.mark.usefixtures("installed")
@@ -35,7 +35,7 @@ def test_a_dry_run_says_where_and_what(cli: Run) -> None:
 def test_a_missing_extra_is_one_clear_error(
     cli: Run, monkeypatch: pytest.MonkeyPatch, missing: str, option: list[str], name: str
 ) -> None:
-    monkeypatch.setattr(extra, "find_spec", lambda module: None if module == missing else module)
+    monkeypatch.setattr(extras, "find_spec", lambda module: None if module == missing else module)
     code, _, error = cli("serve", *option)
     assert code == 6
     assert f"pip install 'instructedit[{name}]'" in error

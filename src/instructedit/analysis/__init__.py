@@ -3,7 +3,6 @@
 from instructedit.analysis.collect import STAGES, collect_vectors
 from instructedit.analysis.conditions import Condition, choose_cases, make_conditions
 from instructedit.analysis.correlation import Correlation, correlate
-from instructedit.analysis.extra import require_plot
 from instructedit.analysis.geometry import mean_cosines, principal_angles, principal_components, silhouette
 from instructedit.analysis.numbers import measure_labels, measure_turn
 from instructedit.analysis.pictures import draw_embedding
@@ -28,7 +27,6 @@ __all__ = [
     "principal_angles",
     "principal_components",
     "probe_labels",
-    "require_plot",
     "silhouette",
     "sketch_delta",
 ]

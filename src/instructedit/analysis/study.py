@@ -10,9 +10,9 @@ from torch import Tensor
 
 from instructedit.analysis.collect import ALL_SITES, SKETCH, Vectors, collect_vectors
 from instructedit.analysis.conditions import Condition, make_conditions
-from instructedit.analysis.extra import require_plot
 from instructedit.analysis.numbers import measure_labels, measure_turn
 from instructedit.backbone import Backbone, PrefixCache
+from instructedit.extras import require
 from instructedit.instructions.banks import Split
 from instructedit.progress import track
 from instructedit.types import EditCase
@@ -76,7 +76,7 @@ def analyse(
 
     Errors: `OutputError` without the extra ``plot``; `DataError` as `measure_labels` and `collect_vectors`.
     """
-    require_plot()
+    require("plot", "the analysis")
     conditions = make_conditions(cases, split, seed)
     options: dict[str, Any] = {"batch": batch, "cache": cache, "sketch": sketch, "seed": seed}
     vectors = {

@@ -11,6 +11,7 @@ from instructedit.cli.data_files import read_cases
 from instructedit.cli.keeping import check_folder
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
 from instructedit.cli.report import Report, make_table
+from instructedit.extras import require
 from instructedit.types import EditCase
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ def analyse_directions(
 
     Needs the extra `plot`. With --out the vectors are kept and drawn.
     """
-    from instructedit.analysis import choose_cases, make_conditions, require_plot
+    from instructedit.analysis import choose_cases, make_conditions
 
-    require_plot()
+    require("plot", "the analysis")
     check_folder(directions.out, force=directions.force)
     read = read_cases(directions.data, directions.task, sample, skip_bad=directions.skip_bad)
     cases = choose_cases(read)

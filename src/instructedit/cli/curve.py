@@ -13,6 +13,7 @@ from instructedit.cli.data_files import find_text, read_cases
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
 from instructedit.cli.report import Report, make_table
 from instructedit.errors import DataError
+from instructedit.extras import install_with
 from instructedit.types import EditCase
 
 if TYPE_CHECKING:
@@ -203,5 +204,5 @@ def _report(out: Path, curves: dict[str, Any], settings: "CurveSettings") -> Rep
     names = f"{NUMBERS}, {SUMMARY} and {PICTURE}" if drawn else f"{NUMBERS} and {SUMMARY}"
     shown.append(f"{names} are in {out}")
     if not drawn:
-        shown.append("No plot: matplotlib is not installed. Install it: pip install 'instructedit[plot]'.")
+        shown.append(f"No plot: matplotlib is not installed here. {install_with('plot')}.")
     return Report({"out": str(out), "size": settings.size, "editors": curves}, shown)

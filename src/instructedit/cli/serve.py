@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice, Switch, Texts
 from instructedit.cli.report import Report, make_facts
 from instructedit.errors import DataError
+from instructedit.extras import require
 
 if TYPE_CHECKING:
     from instructedit.app.pair import Pair
@@ -46,9 +47,9 @@ def serve_page(*, serving: Serving = SERVING, model: ModelChoice = MODEL, common
 
     The same functions are an HTTP API under /gradio_api. Needs the extra `page`. Ends with Ctrl-C.
     """
-    from instructedit.app.extra import require_page
-
-    require_page(mcp=serving.mcp)
+    require("page", "the page")
+    if serving.mcp:
+        require("mcp", "the page as MCP tools")
     names = _name_editors(serving)
     facts: dict[str, object] = {"host": serving.host, "port": serving.port, "editors": list(names)}
     facts |= {"store": None if serving.store is None else str(serving.store), "mcp": serving.mcp}

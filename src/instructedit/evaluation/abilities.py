@@ -3,7 +3,6 @@
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import chdir
 from importlib.metadata import version
-from importlib.util import find_spec
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 from instructedit.backbone import Backbone
 from instructedit.backbone.quiet import quiet
 from instructedit.editors.change import Change
-from instructedit.errors import DataError, InstructEditError, OutputError, one_line
+from instructedit.errors import DataError, InstructEditError, one_line
 from instructedit.evaluation.abilities_answers import Asked
 from instructedit.evaluation.bootstrap import paired_difference
 from instructedit.evaluation.rows import SIDES
+from instructedit.extras import require
 
 EXAMPLES_SEED = 1234  # of the examples in front of a question, as lm-eval draws them
 LISTED = 20  # lost questions that are kept in full
@@ -26,10 +26,7 @@ def check_tasks(path: Path) -> Path:
 
     Errors: `DataError` when nothing is there; `OutputError` with the command that installs lm-eval.
     """
-    if find_spec("lm_eval") is None:
-        raise OutputError(
-            "tasks need lm-eval, not installed here. Install the extra: pip install 'instructedit[eval]'."
-        )
+    require("eval", "scoring tasks")
     if not path.exists():
         raise DataError(f"there are no tasks at {path}. Expected a task's YAML file, or a folder of them.")
     return path

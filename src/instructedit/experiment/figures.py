@@ -14,12 +14,13 @@ from instructedit.experiment.origin import list_facts
 from instructedit.experiment.page import Picture
 from instructedit.experiment.results import Entry, Grid, Place
 from instructedit.experiment.specs import AXES, Plan
+from instructedit.extras import install_with
 
 HATCHES = ("", "//", "..", "xx")  # one for each round through the colours
 BAR, GAP = 0.12, 0.45  # inches: a bar, and the space around a group of them
 ABSENT = (
-    "The figures are left out: matplotlib is not installed here. Install the extra `plot` "
-    "(`pip install 'instructedit[plot]'`) and write the report again."
+    f"The figures are left out: matplotlib is not installed here. {install_with('plot')}, and write the "
+    "report again."
 )
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 

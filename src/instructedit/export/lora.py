@@ -11,10 +11,10 @@ from instructedit.backbone import Backbone
 from instructedit.backbone.quiet import quiet
 from instructedit.backbone.sites import is_transposed
 from instructedit.delta import LowRankDelta
-from instructedit.errors import ModelError
 from instructedit.export.check import PLAIN_TEXTS, ExportReport, check_agreement, text_logits
 from instructedit.export.cut import ENERGY, cut_ranks
 from instructedit.export.record import base_path, write_record
+from instructedit.extras import require
 from instructedit.storage import new_folder, save_tensors, write_json
 from instructedit.types import EditCase
 
@@ -41,10 +41,10 @@ def save_lora(
 
     Several edits become one. Every site is cut to `rank`, or to the least rank that keeps `energy` of its
     squared norm. Loaded by peft and by transformers' `load_adapter`. Errors: `OutputError` when the folder
-    exists and `force` is not given; `DataError` for a rank or an energy that cannot be; `ModelError` when
-    peft is missing or the logits disagree. Then nothing is written.
+    exists and `force` is not given, or peft is missing; `DataError` for a rank or an energy that cannot be;
+    `ModelError` when the logits disagree. Then nothing is written.
     """
-    _require_peft()
+    require("export", "a LoRA folder, which is loaded back to check it,")
     cut = cut_ranks(delta, backbone, texts, rank=rank, energy=energy)
     with new_folder(Path(folder), force=force) as place:
         write_json(place / "adapter_config.json", _config(cut.ranks, backbone))
@@ -57,16 +57,6 @@ def save_lora(
         )
     least = min(cut.kept.values())
     return ExportReport(Path(folder), difference, cut.lost, least, cut.ranks, CHECKS)
-
-
-def _require_peft() -> None:
-    try:
-        import peft  # noqa: F401
-    except ImportError as error:
-        raise ModelError(
-            "peft is not installed, and a LoRA folder is loaded back with it. Run "
-            "`pip install 'instructedit[export]'`, or export the merged model."
-        ) from error
 
 
 def _config(ranks: dict[str, int], backbone: Backbone) -> dict[str, Any]:

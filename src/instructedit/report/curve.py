@@ -3,8 +3,9 @@
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
+
+from instructedit.extras import list_missing
 
 Point = Mapping[str, Any]
 Curves = Mapping[str, Sequence[Point]]  # by editor, in the order of the edits
@@ -117,7 +118,7 @@ def list_remarks(curves: Curves) -> Iterator[str]:
 
 def can_draw() -> bool:
     """Whether matplotlib is installed."""
-    return find_spec("matplotlib") is not None
+    return "matplotlib" not in list_missing("plot")
 
 
 def draw_curves(curves: Curves) -> bytes:
