@@ -42,7 +42,7 @@ class TogetherConfig(DescentConfig):
     sites: int = 8  # blocks from there on
     ridge: float = 20.0  # of ordinary keys' covariance, beside one for every key of an edit
     rest: float = 0.3  # size of the other keys of a request, and of near names' keys, beside the subject's
-    drift: float = 6000.0  # weight, a site, of what ordinary keys are given, squared, as a share of its size
+    drift: float = 2000.0  # weight, a site, of what ordinary keys are given, squared, as a share of its size
     texts: int = 4  # ordinary texts a step
     exchange: float = 50.0  # what their KL divergence weighs beside the facts' losses, all of them added up
     replay: int = 4  # earlier edits a step
