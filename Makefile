@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+WHOLE  := $(VENV)/.whole
 
 # The demo's one edit; override on the command line: make demo PROMPT="..." TARGET="..."
 PROMPT ?= The capital of France is
@@ -24,6 +25,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -e '.[dev,export]' -c constraints.txt
 	@touch $@
 
+# The tests want the optional parts as well; the demo does without.
+$(WHOLE): $(READY)
+	$(BIN)/python -m pip install --quiet -e '.[dev,export,page,mcp,eval,browser]' -c constraints.txt
+	@touch $@
+
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -37,7 +43,7 @@ format: $(READY)
 model: $(READY)
 	$(BIN)/instructedit model
 
-test: lint model
+test: $(WHOLE) lint model
 	$(BIN)/python -m pytest -n auto
 
 demo: model
