@@ -66,7 +66,9 @@ def test_the_same_edit_is_polished_the_same_way_whatever_is_beside_it(llama: Bac
     together = editor.edit(llama, cases, ["", "Change it.", ""])
     alone = editor.edit(llama, cases[1:2], ["Change it."])
     for name in alone.a:
-        torch.testing.assert_close(together[1].dense(name), alone.dense(name), rtol=1e-3, atol=1e-5)
+        same = alone.dense(name)
+        assert (together[1].dense(name) - same).norm() < 1e-3 * same.norm()  # padding moves the last digits
+        assert (together[0].dense(name) - same).norm() > 0.1 * same.norm()
 
 
 def test_no_steps_and_no_answer_leave_an_edit_as_it_was(llama: Backbone) -> None:
