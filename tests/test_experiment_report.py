@@ -13,6 +13,7 @@ from cli_run import Run
 from experiment_plans import plan_values, register, run, write_records
 from instructedit.evaluation.bootstrap import Estimate, estimate
 from instructedit.evaluation.rows import make_row
+from instructedit.experiment.known import read_known
 from instructedit.experiment.measures import combine, find_best, measure_rows, merge_seeds
 from instructedit.experiment.page import Heading, Paragraph, Table, write_html, write_markdown
 from instructedit.experiment.published import published_names, published_table
@@ -174,8 +175,38 @@ def test_report_writes_three_files(finished: Finished, cli: Run, tmp_path: Path)
     result = cli("report", finished[1], "--out", tmp_path / "pages")
     assert result.code == 0, result.err
     found = {path.name for path in (tmp_path / "pages").iterdir()}
-    assert found == {"report.md", "report.html", "report.json"}
+    assert found == {"report.md", "report.html", "report.json", "cells.json"}
     assert cli("report", tmp_path).code == 3
+
+
+def test_a_run_whose_folder_is_gone_goes_on_from_its_report(
+    finished: Finished, cli: Run, tmp_path: Path
+) -> None:
+    """Cells of a report and others that are run give the tables of one folder; a key is run and kept once."""
+    path, cells = tmp_path / "tiny.yaml", tmp_path / "pages" / "cells.json"
+    path.write_text(json.dumps(finished[0]))
+    first, again = tmp_path / "first", tmp_path / "again"
+    cli("experiment", path, "--out", first, "--only", "base", "--only", "still")
+    assert cli("report", first, "--out", cells.parent).code == 0
+    code, out, err = cli("experiment", path, "--out", again, "--only", "main", "--known", cells, "--json")
+    assert code == 0, err
+    assert json.loads(out)["done"] == ["tiny/noisy/lands/right/0"]  # "again" is the same
+    assert make_report(RunFolder(again))[1] == make_report(RunFolder(finished[1]))[1]
+    assert cli("report", again, "--out", tmp_path / "both").code == 0
+    assert len(read_known(tmp_path / "both" / "cells.json")) == 3
+
+
+def test_cells_of_another_kind_are_refused_and_nothing_is_kept(
+    finished: Finished, cli: Run, tmp_path: Path
+) -> None:
+    path, wrong = tmp_path / "tiny.yaml", tmp_path / "report.json"
+    path.write_text(json.dumps(finished[0]))
+    for text in ("[]", "{", '{"format": 9, "cells": []}', '{"format": 1, "cells": [{"key": "a"}]}'):
+        wrong.write_text(text)
+        code, _, err = cli("experiment", path, "--out", tmp_path / "run", "--known", wrong)
+        assert code == 3
+        assert "cannot read the cells of" in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_commands_say_the_cost_run_and_exit(finished: Finished, cli: Run, tmp_path: Path) -> None:

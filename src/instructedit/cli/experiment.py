@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from instructedit.cli.data_files import find_files
-from instructedit.cli.options import COMMON, Common, Texts
+from instructedit.cli.options import COMMON, Common, Paths, Texts
 from instructedit.cli.report import Report
 from instructedit.errors import DataError, InstructEditError, unknown_name
 
@@ -36,6 +36,9 @@ def run_experiment(
     model: Annotated[
         Texts, Parameter(help="Another place for a model of the plan: name=place; repeatable.")
     ] = (),
+    known: Annotated[
+        Paths, Parameter(help="cells.json of a report: what it holds need not be run; repeatable.")
+    ] = (),
     device: Annotated[str, Parameter(help="Where models run: cpu, cuda, cuda:1, mps or auto.")] = "cpu",
     common: Common = COMMON,
 ) -> Report:
@@ -57,6 +60,7 @@ def run_experiment(
         out or RUNS / values["name"],
         Finder(find_files, read_ordinary),
         only=only,
+        known=known,
         options={"device": device},
         command=shlex.join(["instructedit", *sys.argv[1:]]),
         dry_run=common.dry_run,

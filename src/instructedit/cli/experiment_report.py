@@ -8,6 +8,8 @@ from cyclopts import Parameter
 from instructedit.cli.options import COMMON, Common
 from instructedit.cli.report import Report
 
+CELLS = "cells.json"
+
 
 def report_experiment(
     run: Annotated[Path, Parameter(help="Folder of `instructedit experiment`.")],
@@ -19,21 +21,25 @@ def report_experiment(
     """Write the plan's tables, as far as their cells are finished: report.md, .html, .json and figures.
 
     Means with 95 % intervals, the best in bold only where its difference is beyond them, and the paper's own
-    figures beside, marked as another model's.
+    figures beside, marked as another model's. cells.json holds the cells' values: `experiment --known`
+    goes on from it where the run's folder is gone.
     """
+    from instructedit.experiment.known import write_known
     from instructedit.experiment.page import pictures, write_html, write_markdown
     from instructedit.experiment.report import make_report
     from instructedit.experiment.store import RunFolder
     from instructedit.storage import write_atomic, write_json
 
-    blocks, numbers = make_report(RunFolder(run))
-    place = out or run
+    folder, place = RunFolder(run), out or run
+    blocks, numbers = make_report(folder)
     files = [place / f"report.{ending}" for ending in ("md", "html", "json")]
     if common.dry_run:
         return Report({"numbers": len(numbers)}, [f"Would write {len(numbers)} numbers into {place}."])
     write_atomic(files[0], write_markdown(blocks))
     write_atomic(files[1], write_html(blocks))
     write_json(files[2], numbers)
+    write_known(place / CELLS, folder.finished())
+    files.append(place / CELLS)
     for picture in pictures(blocks):
         write_atomic(place / picture.file, picture.svg)
         files.append(place / picture.file)

@@ -6,11 +6,11 @@ from itertools import product
 
 from instructedit.evaluation.bootstrap import Clusters, Estimate, estimate, paired_difference
 from instructedit.experiment.cells import Cell, cells_of
+from instructedit.experiment.known import Values
 from instructedit.experiment.measures import (
     MEASURES,
     combine,
     find_best,
-    measure_rows,
     merge_seeds,
     prefix_cases,
 )
@@ -49,14 +49,14 @@ class Results:
 
     def __init__(self, run: RunFolder, keys: Mapping[str, str]) -> None:
         self.run, self.keys = run, keys
-        self._read: dict[Cell, dict[str, Clusters] | None] = {}
+        self._read: dict[Cell, Values | None] = {}
 
-    def measures(self, cell: Cell) -> dict[str, Clusters] | None:
+    def measures(self, cell: Cell) -> Values | None:
         """The values of every measure of a cell, or None where it is not finished."""
         if cell not in self._read:
             key = self.keys.get(str(cell))
             done = key is not None and self.run.is_finished(key)
-            self._read[cell] = measure_rows(self.run.rows(str(key))) if done else None
+            self._read[cell] = self.run.values(str(key)) if done else None
         return self._read[cell]
 
 

@@ -39,6 +39,7 @@ def open_session(
     finder: Finder,
     *,
     only: Sequence[str] = (),
+    known: Sequence[Path] = (),
     options: Values | None = None,
     command: str = "",
     dry_run: bool = False,
@@ -47,9 +48,9 @@ def open_session(
 
     Models are loaded to learn their checksums and the plan is written into `folder`; with `dry_run` neither
     is done and the checksums of the run's last start are believed. The cells of a model that cannot be loaded
-    are left out, unless none can. `options` go to `load_backbone` and are in no key. Errors: as `parse_plan`,
-    `Sources.data` and `load_backbone`; `DataError` for a plan without a cell; `UnknownNameError` where `only`
-    names nothing.
+    are left out, unless none can. Cells of the files `known` count as finished. `options` go to
+    `load_backbone` and are in no key. Errors: as `parse_plan`, `Sources.data`, `read_known` and
+    `load_backbone`; `DataError` for a plan without a cell; `UnknownNameError` where `only` names nothing.
     """
     plan, run = parse_plan(values), RunFolder(folder)
     if not all_cells(plan):
@@ -63,6 +64,8 @@ def open_session(
             f"no cell is named {', '.join(only)}. Expected a table ({', '.join(plan.tables)}), or a pattern "
             f"such as {all_cells(plan)[0]} with * for any name."
         )
+    for file in known:
+        run.learn(file, keep=not dry_run)
     checksums, missing = run.checksums(), {}
     if not dry_run:
         read, missing = _read_checksums(

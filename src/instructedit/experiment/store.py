@@ -1,5 +1,6 @@
 """The folder of a run: finished cells, trained editors, claims, failures, and what is known of times."""
 
+import hashlib
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from instructedit.errors import DataError, one_line
 from instructedit.evaluation.rows import Row, read_rows, write_rows
 from instructedit.experiment.cells import Cell
 from instructedit.experiment.claims import Claims
+from instructedit.experiment.known import Values, read_known, write_known
 from instructedit.experiment.making import DONE
+from instructedit.experiment.measures import measure_rows
 from instructedit.storage import new_folder, read_json, write_json
 
-PLAN, SUMMARY, ROWS = "plan.json", "summary.json", "rows.parquet"
+PLAN, SUMMARY, ROWS, KNOWN = "plan.json", "summary.json", "rows.parquet", "known"
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,25 @@ class RunFolder:
         return self.path / "cells" / key[:24]
 
     def is_finished(self, key: str) -> bool:
-        """Whether a cell is there; its folder appears whole."""
-        return (self.cell(key) / SUMMARY).is_file()
+        """Whether a cell is there, or known from another run; its folder appears whole."""
+        return (self.cell(key) / SUMMARY).is_file() or key in self.known
+
+    @cached_property
+    def known(self) -> dict[str, tuple[str, Values]]:
+        """Names and values of the cells that were finished elsewhere, by key; errors as `read_known`."""
+        files = sorted((self.path / KNOWN).glob("*.json"))
+        return {key: cell for file in files for key, cell in read_known(file).items()}
+
+    def learn(self, file: Path, *, keep: bool = True) -> None:
+        """Know the cells of a `write_known` file: they need not be run. `keep` copies it into the folder.
+
+        Errors: as `read_known`.
+        """
+        found = read_known(file)
+        self.known.update(found)
+        if keep:
+            name = hashlib.sha256(file.read_bytes()).hexdigest()[:24]
+            write_known(self.path / KNOWN / f"{name}.json", [(key, *cell) for key, cell in found.items()])
 
     def keep(self, cell: Cell, key: str, config: dict[str, Any], summary: Any, rows: list[Row]) -> None:
         """Write a finished cell, whole or not at all, and forget its failure."""
@@ -53,13 +73,20 @@ class RunFolder:
             write_json(place / SUMMARY, {**names, **summary})
         self._failure(key).unlink(missing_ok=True)
 
+    def finished(self) -> list[tuple[str, str, Values]]:
+        """Key, name and values of every cell of the plan that is there or known, each key once."""
+        names = {key: name for name, key in self.read_plan()["keys"].items() if self.is_finished(key)}
+        return [(key, name, self.values(key)) for key, name in names.items()]
+
     def summary(self, key: str) -> dict[str, Any]:
         """What a finished cell says of itself: cell, config, seconds, edits, host, versions, tasks."""
         return read_json(self.cell(key) / SUMMARY)
 
-    def rows(self, key: str) -> list[Row]:
-        """A finished cell's rows; errors as `read_rows`."""
-        return read_rows(self.cell(key) / ROWS)
+    def values(self, key: str) -> Values:
+        """A finished cell's values by measure and case; errors as `read_rows`."""
+        if (self.cell(key) / ROWS).is_file():
+            return measure_rows(read_rows(self.cell(key) / ROWS))
+        return self.known[key][1]
 
     def summaries(self) -> list[dict[str, Any]]:
         """Those of all finished cells, of other settings too."""
