@@ -34,6 +34,11 @@ class Company:
     weight: float
 
 
+def as_answer(text: Text) -> Text:
+    """A passage whose second half is asked for."""
+    return Text(text.ids, max(1, len(text.ids) // 2))
+
+
 def plan_course(
     practices: Sequence[Practice], company: Company, config: DescentConfig, rng: random.Random
 ) -> Course:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from instructedit.backbone import Backbone, Site
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
+from instructedit.editors.mending import MendConfig
 from instructedit.editors.polish import PolishConfig
 from instructedit.editors.registry import find_trained
 from instructedit.editors.together import TogetherConfig
@@ -66,6 +67,7 @@ def load_editor(path: Path, backbone: Backbone | None = None) -> InstructedEdito
         config["polish"] = PolishConfig(**config.get("polish", {}))
         config["write"] = WriteConfig(**config.get("write", {}))
         config["together"] = TogetherConfig(**config.get("together", {}))
+        config["mend"] = MendConfig(**config.get("mend", {}))
         sites = [Site(**site) for site in header["sites"]]
         editor = kind(kind.settings(**config), sites, header["model"]["width"])
         editor.load_state_dict({name: value.float() for name, value in tensors.items()})

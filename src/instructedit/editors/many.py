@@ -2,17 +2,18 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from instructedit.backbone import Backbone
+from instructedit.backbone import Backbone, Text
 from instructedit.delta import LowRankDelta
 from instructedit.editors.descent import dense_delta
 from instructedit.editors.instructed import InstructedEditor
+from instructedit.editors.mending import mend, plan_mending
 from instructedit.editors.together import FactWriter
 from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
@@ -103,7 +104,11 @@ class EditSequence:
         if self.writer:
             asked = random.Random(self.count).sample(past, min(self.writer.config.asked, len(past)))
             self._write_all(self.writer, facts, past, asked)
+        before = self.count
         self.keep(cases, instructions)
+        steps = self.editor.config.mend.steps_between(before, self.count)
+        if self.writer and steps:
+            self._mend(self.writer, steps)
 
     def keep(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
         """Count some edits as made, and know what they ask."""
@@ -118,7 +123,9 @@ class EditSequence:
         parts = [facts[start : start + WRITTEN] for start in range(0, len(facts), WRITTEN)] or [[]]
         for part in parts:
             also = asked if part is parts[-1] else ()
-            made = self._repeat(part, lambda some: self._write(some, past), writer.config.rounds, also)
+            made = self._repeat(
+                part, lambda some: self._write(writer, some, past), writer.config.rounds, also
+            )
             writer.hold([case for case, _ in made], self.delta)
 
     def _repeat(
@@ -144,20 +151,34 @@ class EditSequence:
         taken = self.editor.taken(self.backbone, [case for case, _ in pairs], self.delta)
         return [pair for pair, done in zip(pairs, taken, strict=True) if not done]
 
-    def _write(self, pairs: Sequence[Pair], past: Sequence[Pair]) -> None:
-        assert self.writer
-        texts, settings = self.editor.texts, self.writer.config
+    def _write(self, writer: FactWriter, pairs: Sequence[Pair], past: Sequence[Pair]) -> None:
+        texts, settings = self.editor.texts, writer.config
         found = [(case, texts.practice(self.own, case, words)) for case, words in pairs]
         known = [(case, practice) for case, practice in found if practice]
         near = [texts.near(self.own, case) for case, _ in known]
         drawn = random.Random(self.count).sample(past, min(settings.replay * settings.steps, len(past)))
-        asked = [texts.checks(self.own, *pair) for pair in drawn]
-        earlier = [text for checks in asked for text in checks[:1] + checks[-1:]]
-        change = self.writer.write(
+        earlier = self._answers(drawn)
+        change = writer.write(
             [case for case, _ in known], [practice for _, practice in known], near, earlier, self.delta
         )
         for name in change.a:
             self._add_update(name, change.dense(name)[0])
+
+    def _mend(self, writer: FactWriter, steps: int) -> None:
+        """Take back what the edits so far have done to ordinary text at the sites that are written to."""
+        written = {name: update for name, update in self.updates.items() if name in writer.systems}
+        facts = [pair for pair in self.past.values() if self.editor.is_fact(pair[0])]
+        config, rng = replace(self.editor.config.mend, steps=steps), random.Random(self.count)
+        asked = rng.sample(facts, min(config.fit * steps, len(facts)))
+        if written and asked:
+            course = plan_mending(self.backbone, self._answers(asked), config, rng)
+            rest = self.delta.without(written)
+            self.updates |= mend(self.backbone, written, writer.systems, course, config, rest)
+
+    def _answers(self, pairs: Sequence[Pair]) -> list[Text]:
+        """What some edits are to answer: the bare request, and a wording that they were not written with."""
+        groups = [self.editor.texts.checks(self.own, *pair) for pair in pairs]
+        return [text for group in groups for text in group[:1] + group[-1:]]
 
     def _solve(self, pairs: Sequence[Pair]) -> None:
         moments: dict[str, Tensor] = {}

@@ -8,6 +8,7 @@ from instructedit.backbone import Backbone, Text
 from instructedit.data.anchors import make_other_anchors, make_own_anchors, make_tail_anchors
 from instructedit.data.paraphrase import make_rephrases
 from instructedit.data.subjects import subject_of
+from instructedit.editors.mending import MendConfig
 from instructedit.editors.neighbours import Neighbours
 from instructedit.editors.polish import PolishConfig, Practice
 from instructedit.editors.practice import make_practice
@@ -48,6 +49,7 @@ class EditorConfig:
     polish: PolishConfig = field(default_factory=PolishConfig)  # what follows the pass, in `edit` only
     write: WriteConfig = field(default_factory=WriteConfig)  # for the pass, where edits are solved together
     together: TogetherConfig = field(default_factory=TogetherConfig)  # for both, in batches and sequences
+    mend: MendConfig = field(default_factory=MendConfig)  # what is put right of written edits as they add up
 
     def __post_init__(self) -> None:
         for name in ("distil", "strengths"):  # lists, where they were read from a file

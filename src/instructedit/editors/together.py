@@ -11,7 +11,7 @@ from torch import Tensor
 from instructedit.backbone import Backbone, Text, like_length
 from instructedit.delta import LowRankDelta
 from instructedit.editors.covariance import covariances, guard, remember
-from instructedit.editors.drills import Company, Course, plan_course
+from instructedit.editors.drills import Company, Course, as_answer, plan_course
 from instructedit.editors.location import early_outputs
 from instructedit.editors.ordinary import ordinary_texts
 from instructedit.editors.polish import (
@@ -97,7 +97,7 @@ class FactWriter:
         """
         page, config = self._open(cases, near, under), self.config
         rng = random.Random(cases[0].prompt)  # other texts for every batch, the same for the same one
-        plain = [_as_answer(text) for text in ordinary_texts(self.backbone)]
+        plain = [as_answer(text) for text in ordinary_texts(self.backbone)]
         company = Company(earlier, plain, config.replay, config.texts, config.exchange)
         return descend_together(
             self.backbone, page, plan_course(practices, company, config, rng), config, under
@@ -186,8 +186,3 @@ def descend_together(
 
 def _written(moved: Mapping[str, Float[Tensor, "d n"]], page: Page) -> dict[str, Float[Tensor, "1 d n"]]:
     return {name: (leaf * page.rates[name])[None] for name, leaf in moved.items()}
-
-
-def _as_answer(text: Text) -> Text:
-    """A passage whose second half is asked for."""
-    return Text(text.ids, max(1, len(text.ids) // 2))
