@@ -1,6 +1,7 @@
 """Facts that share a model: written at their subjects, a batch at once, and left alone by later batches."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from instructedit.editors import many
 from instructedit.editors.drills import Company, plan_course
 from instructedit.editors.editor_file import load_editor, save_editor
 from instructedit.editors.instructed import InstructedEditor
-from instructedit.editors.many import EditSequence, edit_many
+from instructedit.editors.many import EditSequence, Pair, edit_many
 from instructedit.editors.polish import DescentConfig, Practice
 from instructedit.editors.together import FactWriter, TogetherConfig, single_out
 from instructedit.errors import ModelError
@@ -199,9 +200,12 @@ def test_what_is_lost_of_earlier_edits_is_made_again(
     )
     sequence = EditSequence(editor, llama)
     plain = sequence._write
-    monkeypatch.setattr(
-        sequence, "_write", lambda part, past: (written.append([case for case, _ in part]), plain(part, past))
-    )
+
+    def noted(writer: FactWriter, part: Sequence[Pair], past: Sequence[Pair]) -> None:
+        written.append([case for case, _ in part])
+        plain(writer, part, past)
+
+    monkeypatch.setattr(sequence, "_write", noted)
     sequence.add(cases[:2], WORDS[:2])
     assert written == [cases[:2], *[cases[1:2]] * 3]
     written.clear()
