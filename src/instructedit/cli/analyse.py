@@ -36,7 +36,7 @@ class Directions:
     """Layout of the records, where it cannot be told from them (`instructedit ls tasks`)."""
 
     setting: Texts = ()
-    """One setting of a method as name=value; repeatable."""
+    """One setting of a method or trained editor as name=value; repeatable."""
 
     skip_bad: Switch = False
     """List records that cannot be read, and go on without them."""

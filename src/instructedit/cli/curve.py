@@ -43,7 +43,8 @@ class Measuring:
     the editor of the package."""
 
     setting: Texts = ()
-    """One setting of a method as NAME.setting=value, such as memit.steps=20; repeatable."""
+    """One setting of an editor as NAME.setting=value, such as memit.steps=20 or default.mend.steps=60;
+    repeatable."""
 
     size: int = 10
     """Edits in a batch; each batch is made on the model as edited so far."""

@@ -54,10 +54,11 @@ def _name_editor(text: str) -> tuple[str, str]:
 def describe_named(named: Named) -> dict[str, Any]:
     """What decides an editor; a method and its settings are checked on the way.
 
-    Errors: as `make_method` and `find_editor`; `DataError` for a method whose edits are no deltas, for
-    settings of a trained editor, and for a file that is not there.
+    Errors: as `make_method`, `find_editor` and `adjusted`; `DataError` for a method whose edits are no
+    deltas, and for a file that is not there.
     """
-    from instructedit.cli.loading import EDITORS, find_editor, read_settings
+    from instructedit.cli.loading import EDITORS, adjusted, find_editor, read_settings
+    from instructedit.editors.editor_file import config_of, read_header
     from instructedit.editors.registry import METHODS, find_method, make_method
     from instructedit.storage import sha256_file
 
@@ -66,9 +67,11 @@ def describe_named(named: Named) -> dict[str, Any]:
         if find_method(named.editor).result != "delta":
             raise DataError(f"the edits of {named.editor} cannot be put together: they are no deltas.")
         return {"method": named.editor, "settings": asdict(made)}
-    if named.settings:
-        raise DataError(f"{named.editor} is a trained editor and takes no --setting. Expected a method.")
     path = find_editor(named.editor, [*EDITORS, *METHODS])
     if not path.is_file():
         raise DataError(f"no editor at {path}. Expected a file that `instructedit train` wrote.")
-    return {"file": sha256_file(path)}
+    facts: dict[str, Any] = {"file": sha256_file(path)}
+    if named.settings:
+        adjusted(config_of(read_header(path)), named.settings)
+        facts["settings"] = read_settings(named.settings)
+    return facts

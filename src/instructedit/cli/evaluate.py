@@ -37,7 +37,7 @@ class Asking:
     """Name or file of a trained editor, or name of a method (see `instructedit ls methods`)."""
 
     setting: Texts = ()
-    """One setting of a method as name=value, such as steps=20; repeatable."""
+    """One setting of a method or trained editor as name=value, such as steps=20; repeatable."""
 
     settings_file: Path | None = None
     """Settings that `instructedit search` wrote for the method; --setting goes before them."""

@@ -13,7 +13,7 @@ from instructedit.errors import DataError, unknown_name
 if TYPE_CHECKING:
     from instructedit.backbone import Backbone
     from instructedit.editors import Editor
-    from instructedit.editors.instructed import InstructedEditor
+    from instructedit.editors.instructed import EditorConfig, InstructedEditor
 
 EDITORS = ["default"]
 
@@ -50,17 +50,38 @@ def load_pair(choice: ModelChoice, editor: str) -> "tuple[Backbone, InstructedEd
 def load_by_name(choice: ModelChoice, name: str, settings: Sequence[str] = ()) -> "tuple[Backbone, Editor]":
     """A trained editor or a method, whichever has the name, and a model with the sites that it edits.
 
-    `settings` are name=value, for a method. Errors: as `load_pair` and `load_for_method`; `DataError` for
-    settings that cannot be read, or are given to a trained editor.
+    `settings` are name=value: a method's, or fields of a trained editor's configuration.
+    Errors: as `load_pair`, `load_for_method` and `adjusted`.
     """
     from instructedit.editors.registry import METHODS, load_for_method
 
     if name in METHODS:
         return load_for_method(name, read_settings(settings), **_options(choice))
-    if settings:
-        raise DataError(f"{name} is a trained editor and takes no --setting. Expected a method: ls methods.")
     find_editor(name, [*EDITORS, *METHODS])
-    return load_pair(choice, name)
+    backbone, editor = load_pair(choice, name)
+    if settings:
+        changed = adjusted(editor.config, settings)
+        editor.adjust(**{name: getattr(changed, name) for name in vars(changed)})
+    return backbone, editor
+
+
+def adjusted(config: "EditorConfig", settings: Sequence[str]) -> "EditorConfig":
+    """A trained editor's configuration with some fields set; those of a part by their path, as mend.steps=60.
+
+    Errors: as `read_settings`; `UnknownNameError` for a field that is none, `DataError` for a wrong value and
+    for `transform`, which training has fixed.
+    """
+    from instructedit.training.config import fill
+
+    values: dict[str, Any] = {}
+    for path, value in read_settings(settings).items():
+        part, mark, name = path.partition(".")
+        if part == "transform":
+            raise DataError(
+                f"{path} was fixed when the editor was trained. Train one with --set editor.{path}."
+            )
+        values[part] = {**values.get(part, {}), name: value} if mark else value
+    return fill(config, values)
 
 
 def read_settings(texts: Sequence[str]) -> dict[str, Any]:

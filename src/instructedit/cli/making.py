@@ -35,7 +35,7 @@ class Loop:
     """Name or file of the trial editor, or name of a method (see `instructedit ls methods`)."""
 
     setting: Texts = ()
-    """One setting of a method as name=value; repeatable."""
+    """One setting of a method or trained editor as name=value; repeatable."""
 
     candidates: int = 10
     """Descriptions asked for in a round."""

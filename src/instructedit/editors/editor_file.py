@@ -61,21 +61,30 @@ def load_editor(path: Path, backbone: Backbone | None = None) -> InstructedEdito
     if backbone is not None:
         check_match(header, backbone, path)
     try:
-        config = dict(header["editor"])
-        kind = find_trained(config.pop("kind", EditorConfig.kind))
-        config["transform"] = TransformConfig(**config["transform"])
-        config["polish"] = PolishConfig(**config.get("polish", {}))
-        config["write"] = WriteConfig(**config.get("write", {}))
-        config["together"] = TogetherConfig(**config.get("together", {}))
-        config["mend"] = MendConfig(**config.get("mend", {}))
         sites = [Site(**site) for site in header["sites"]]
-        editor = kind(kind.settings(**config), sites, header["model"]["width"])
+        kind = find_trained(header["editor"].get("kind", EditorConfig.kind))
+        editor = kind(config_of(header), sites, header["model"]["width"])
         editor.load_state_dict({name: value.float() for name, value in tensors.items()})
     except (RuntimeError, TypeError, KeyError, UnknownNameError) as error:
         raise EditorFileError(
             f"{path} does not hold the weights that its header describes: {error}"
         ) from error
     return editor.to(backbone.device if backbone is not None else "cpu").eval()
+
+
+def config_of(header: dict[str, Any]) -> EditorConfig:
+    """The configuration that an editor's header holds.
+
+    Errors: `TypeError`, `KeyError` or `UnknownNameError` where it holds none of this version.
+    """
+    config = dict(header["editor"])
+    kind = find_trained(config.pop("kind", EditorConfig.kind))
+    config["transform"] = TransformConfig(**config["transform"])
+    config["polish"] = PolishConfig(**config.get("polish", {}))
+    config["write"] = WriteConfig(**config.get("write", {}))
+    config["together"] = TogetherConfig(**config.get("together", {}))
+    config["mend"] = MendConfig(**config.get("mend", {}))
+    return kind.settings(**config)
 
 
 def check_match(header: dict[str, Any], backbone: Backbone, path: Path) -> None:

@@ -51,27 +51,38 @@ class TrainConfig:
 def from_dict(values: Mapping[str, Any], default: Any = None) -> TrainConfig:
     """A config from plain values; what is not named keeps its default, that of the editor's `kind` if given.
 
-    Errors: `UnknownNameError` for a key that does not exist, `DataError` for a section that is no mapping.
+    Errors: `UnknownNameError` for a key that does not exist, `DataError` for a section that is no mapping
+    and for words in the place of a number.
     """
     config, editor = default or TrainConfig(), values.get("editor")
     if isinstance(editor, Mapping) and "kind" in editor:
         settings = find_trained(str(editor["kind"])).settings
         config = config if type(config.editor) is settings else replace(config, editor=settings())
         values = {**values, "editor": {name: x for name, x in editor.items() if name != "kind"}}
-    return _fill(config, values, "")
+    return fill(config, values)
 
 
-def _fill(default: Any, values: Mapping[str, Any], path: str) -> Any:
+def fill(default: Any, values: Mapping[str, Any], path: str = "") -> Any:
+    """A dataclass with some of its fields, and of those of its fields, replaced.
+
+    Errors: as `from_dict`, which name a field behind `path`.
+    """
     known = [f.name for f in fields(default)]
     changes = {}
     for key, value in values.items():
         if key not in known:
             raise unknown_name("setting", f"{path}{key}", [f"{path}{name}" for name in known])
         old = getattr(default, key)
-        if is_dataclass(old) and not isinstance(value, Mapping):
-            raise DataError(f"setting {path}{key} is {value!r}. Expected a mapping of its own settings.")
-        changes[key] = _fill(old, value, f"{path}{key}.") if is_dataclass(old) else value
+        _check_kind(f"{path}{key}", old, value)
+        changes[key] = fill(old, value, f"{path}{key}.") if is_dataclass(old) else value
     return replace(default, **changes)
+
+
+def _check_kind(name: str, old: Any, value: Any) -> None:
+    if is_dataclass(old) and not isinstance(value, Mapping):
+        raise DataError(f"setting {name} is {value!r}. Expected a mapping of its own settings.")
+    if isinstance(old, int | float) and not isinstance(value, int | float):
+        raise DataError(f"setting {name} is {value!r}. Expected a number, such as {old}.")
 
 
 def config_names() -> list[str]:
