@@ -210,6 +210,19 @@ def test_polish_sets_the_steps_of_a_trained_editor(
     assert "-3 steps" in err
 
 
+def test_settings_of_a_trained_editor_are_set(
+    cli: Run, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    editor = tiny_editor(tiny_backbone())
+    use_editor(monkeypatch, editor)
+    told = ("--setting", "mend.steps=3", "--setting", "mend.rate=1e-3", "--setting", "text=own.txt")
+    assert edit(cli, folder, PROMPT, TARGET, *told).code in (0, 8)
+    assert (editor.config.mend.steps, editor.config.mend.rate, editor.config.text) == (3, 1e-3, "own.txt")
+    assert editor.config.mend.keep == tiny_editor(tiny_backbone()).config.mend.keep
+    code, _, err = edit(cli, folder, PROMPT, TARGET, "--setting", "mend.stepps=3")
+    assert (code, "Did you mean 'mend.steps'" in err) == (7, True)
+
+
 def test_a_method_cannot_be_polished(cli: Run, folder: Path) -> None:
     code, _, err = edit(cli, folder, PROMPT, TARGET, "--polish", 4)
     assert code == 3

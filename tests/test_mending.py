@@ -65,7 +65,7 @@ def test_steps_are_due_by_the_count_alone(steps: int, first: int, more: int, eve
 
 def test_ordinary_text_gets_its_answers_back(llama: Backbone) -> None:
     updates, fact = noise(llama), llama.text("The capital of France is", "Rome")
-    course = plan_mending(llama, [fact], CONFIG, random.Random(0))
+    course = plan_mending(llama, [fact], "", CONFIG, random.Random(0))
     after = mend(llama, updates, plain_systems(updates), course, CONFIG)
     asked = list(course.practice.keep)
     assert harm(llama, asked, dense_delta({n: u[None] for n, u in after.items()})) < 0.8 * harm(
@@ -77,7 +77,7 @@ def test_a_key_that_the_edits_know_is_left_alone(llama: Backbone) -> None:
     updates, fact = noise(llama), llama.text("The capital of France is", "Rome")
     keys = {name: torch.randn(3, u.shape[1]).double() for name, u in updates.items()}
     systems = {name: eye + 1e6 * keys[name].mT @ keys[name] for name, eye in plain_systems(updates).items()}
-    course = plan_mending(llama, [fact], CONFIG, random.Random(0))
+    course = plan_mending(llama, [fact], "", CONFIG, random.Random(0))
     after = mend(llama, updates, systems, course, replace(CONFIG, rate=1e-4))
     for name, update in updates.items():
         moved = (after[name] - update).double()
@@ -92,7 +92,7 @@ def test_a_step_is_as_long_as_its_rate_says(llama: Backbone) -> None:
     mix = {name: torch.randn(u.shape[1], u.shape[1]).double() for name, u in updates.items()}
     systems = {name: eye + mix[name] @ mix[name].mT for name, eye in plain_systems(updates).items()}
     config = replace(CONFIG, steps=1, rate=0.3)
-    after = mend(llama, updates, systems, plan_mending(llama, [fact], config, random.Random(0)), config)
+    after = mend(llama, updates, systems, plan_mending(llama, [fact], "", config, random.Random(0)), config)
     for name, update in updates.items():
         old, moved = update.double(), (after[name] - update).double()
         square = ((moved @ systems[name]) * moved).sum() / ((old @ systems[name]) * old).sum()
@@ -102,7 +102,7 @@ def test_a_step_is_as_long_as_its_rate_says(llama: Backbone) -> None:
 def test_other_edits_are_in_force_all_the_while(llama: Backbone) -> None:
     """What others have done is part of what is felt: the same updates go elsewhere under them."""
     updates, fact = noise(llama), llama.text("The capital of France is", "Rome")
-    course, systems = plan_mending(llama, [fact], CONFIG, random.Random(0)), plain_systems(updates)
+    course, systems = plan_mending(llama, [fact], "", CONFIG, random.Random(0)), plain_systems(updates)
     last = llama.sites[-1].name
     under = dense_delta({last: torch.randn_like(llama.modules[last].weight)[None].float()})
     alone = mend(llama, updates, systems, course, CONFIG)

@@ -174,6 +174,21 @@ def test_a_later_batch_leaves_earlier_keys_alone(llama: Backbone) -> None:
     assert kept < 0.5 * free
 
 
+def test_ordinary_text_is_the_users_where_there_is_some(llama: Backbone, tmp_path: Path) -> None:
+    path = tmp_path / "own.txt"
+    path.write_text("\n".join(f"In our shop the number {n} is sold every day of the week" for n in range(9)))
+    editor, found = made(llama), []
+    for text in ("", str(path)):
+        editor.adjust(text=text)
+        sequence = EditSequence(editor, llama)
+        sequence.add(tiny_cases(2), WORDS[:2])
+        assert sequence.writer
+        found.append((sequence.writer.read_ordinary(), sequence.updates))
+    for name in found[0][0]:
+        assert not torch.allclose(found[0][0][name], found[1][0][name])
+        assert not torch.allclose(found[0][1][name], found[1][1][name])
+
+
 def test_ordinary_keys_are_given_less_where_drift_costs_more(llama: Backbone) -> None:
     felt = []
     for drift in (0.0, 100.0):

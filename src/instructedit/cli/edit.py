@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 from rich.text import Text
 
 from instructedit.cli.bank import Banks, using_banks
-from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample, Switch
+from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample, Switch, Texts
 from instructedit.cli.report import Report, make_table
 from instructedit.cli.requests import Request, read_requests
 from instructedit.errors import EditFailedError
@@ -40,6 +40,10 @@ class Making:
 
     size: int = 10
     """Edits in each batch of --mode sequential."""
+
+    setting: Texts = ()
+    """One setting of the editor as name=value, such as text=FILE, ordinary text that many edits leave alone
+    in the place of the package's; repeatable."""
 
     polish: int | None = None
     """Steps of descent on an edit once it is made, 0 for none; left out, as many as the editor asks for. They
@@ -90,11 +94,12 @@ def edit_model(
         words = [instruction_for(case, seed=sample.seed) for case in cases]
     if common.dry_run:
         return _plan(cases)
-    from instructedit.cli.loading import load_pair, set_polish
+    from instructedit.cli.loading import load_pair, set_fields, set_polish
     from instructedit.cli.readings import edit_took, list_questions, take_readings
     from instructedit.editors.many import edit_many
 
     backbone, editor = load_pair(model, making.editor)
+    set_fields(editor, making.setting)
     set_polish(editor, making.polish)
     if making.mode == "single":
         delta = editor.edit(backbone, cases, words)

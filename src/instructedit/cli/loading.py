@@ -59,10 +59,15 @@ def load_by_name(choice: ModelChoice, name: str, settings: Sequence[str] = ()) -
         return load_for_method(name, read_settings(settings), **_options(choice))
     find_editor(name, [*EDITORS, *METHODS])
     backbone, editor = load_pair(choice, name)
+    set_fields(editor, settings)
+    return backbone, editor
+
+
+def set_fields(editor: "InstructedEditor", settings: Sequence[str]) -> None:
+    """Set fields of a trained editor's configuration, given as name=value. Errors: as `adjusted`."""
     if settings:
         changed = adjusted(editor.config, settings)
         editor.adjust(**{name: getattr(changed, name) for name in vars(changed)})
-    return backbone, editor
 
 
 def adjusted(config: "EditorConfig", settings: Sequence[str]) -> "EditorConfig":

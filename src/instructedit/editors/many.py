@@ -81,8 +81,8 @@ class EditSequence:
     count: int = 0
 
     def __post_init__(self) -> None:
-        self.own, together = self.backbone, self.editor.config.together
-        self.writer = FactWriter(self.own, together) if together.steps else None
+        self.own, config = self.backbone, self.editor.config
+        self.writer = FactWriter(self.own, config.together, config.text) if config.together.steps else None
         self.backbone = self.writer.backbone if self.writer else self.own
 
     @property
@@ -171,7 +171,7 @@ class EditSequence:
         config, rng = replace(self.editor.config.mend, steps=steps), random.Random(self.count)
         asked = rng.sample(facts, min(config.fit * steps, len(facts)))
         if written and asked:
-            course = plan_mending(self.backbone, self._answers(asked), config, rng)
+            course = plan_mending(self.backbone, self._answers(asked), writer.text, config, rng)
             rest = self.delta.without(written)
             self.updates |= mend(self.backbone, written, writer.systems, course, config, rest)
 

@@ -47,9 +47,11 @@ class MendConfig(DescentConfig):
         return self.steps * (after // self.every - before // self.every)
 
 
-def plan_mending(backbone: Backbone, facts: Sequence[Text], config: MendConfig, rng: random.Random) -> Course:
+def plan_mending(
+    backbone: Backbone, facts: Sequence[Text], text: str, config: MendConfig, rng: random.Random
+) -> Course:
     """What is asked in `config.steps` steps: of `facts`, texts that edits answer, and of ordinary text."""
-    plain = [as_answer(text) for text in ordinary_texts(backbone)]
+    plain = [as_answer(passage) for passage in ordinary_texts(backbone, text)]
     company = Company(facts, plain, config.fit, config.keep, config.weight * config.fit)
     return plan_course([], company, config, rng)
 

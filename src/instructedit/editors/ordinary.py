@@ -23,8 +23,8 @@ def ordinary_texts(backbone: Backbone, text: str = "") -> list[Text]:
     passages = _read(Path(text)) if text else [*plain_passages(), *plain_sentences()]
     if not passages:
         raise DataError(f"{text} holds no passage. Expected lines of at least {LEAST} words.")
-    stride = max(1, len(passages) // TEXTS)
-    return [backbone.text(passage) for passage in passages[::stride][:TEXTS]]
+    count = min(TEXTS, len(passages))
+    return [backbone.text(passages[place * len(passages) // count]) for place in range(count)]
 
 
 @cache

@@ -50,6 +50,7 @@ class EditorConfig:
     write: WriteConfig = field(default_factory=WriteConfig)  # for the pass, where edits are solved together
     together: TogetherConfig = field(default_factory=TogetherConfig)  # for both, in batches and sequences
     mend: MendConfig = field(default_factory=MendConfig)  # what is put right of written edits as they add up
+    text: str = ""  # file of ordinary text that they leave alone; none: the package's
 
     def __post_init__(self) -> None:
         for name in ("distil", "strengths"):  # lists, where they were read from a file

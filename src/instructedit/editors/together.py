@@ -68,12 +68,14 @@ class FactWriter:
     """Writes batches of facts into one model, each leaving the keys of those before alone.
 
     Each site keeps P = ridge C + sum of k k.T (float64, ``[d_in d_in]``): C the covariance of ordinary keys,
-    k the keys of the edits so far. `backbone` is given as any, and kept as one that reaches the sites.
+    k the keys of the edits so far. `backbone` is given as any, and kept as one that reaches the sites; `text`
+    is a file of ordinary text, or none for the package's.
     Source: ROME (arXiv 2202.05262), section 3.1, for place and keys; MEMIT (arXiv 2210.07229), eq. 14, for P.
     """
 
     backbone: Backbone
     config: TogetherConfig
+    text: str = ""
     systems: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,7 +99,7 @@ class FactWriter:
         """
         page, config = self._open(cases, near, under), self.config
         rng = random.Random(cases[0].prompt)  # other texts for every batch, the same for the same one
-        plain = [as_answer(text) for text in ordinary_texts(self.backbone)]
+        plain = [as_answer(text) for text in ordinary_texts(self.backbone, self.text)]
         company = Company(earlier, plain, config.replay, config.texts, config.exchange)
         return descend_together(
             self.backbone, page, plan_course(practices, company, config, rng), config, under
@@ -139,9 +141,9 @@ class FactWriter:
         """
 
         def make() -> dict[str, Tensor]:
-            return {name: guard(x) for name, x in covariances(self.backbone, self.names).items()}
+            return {name: guard(x) for name, x in covariances(self.backbone, self.names, self.text).items()}
 
-        return remember(self.backbone, ("ordinary", tuple(self.names)), make)
+        return remember(self.backbone, ("ordinary", self.text, tuple(self.names)), make)
 
 
 def single_out(keys: Float[Tensor, "n d"], system: Float[Tensor, "d d"]) -> Float[Tensor, "n d"]:
