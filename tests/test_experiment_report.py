@@ -188,12 +188,15 @@ def test_a_run_whose_folder_is_gone_goes_on_from_its_report(
     first, again = tmp_path / "first", tmp_path / "again"
     cli("experiment", path, "--out", first, "--only", "base", "--only", "still")
     assert cli("report", first, "--out", cells.parent).code == 0
-    code, out, err = cli("experiment", path, "--out", again, "--only", "main", "--known", cells, "--json")
+    told = ("experiment", path, "--out", again, "--only", "main", "--known", cells)
+    assert "No model has been read for this folder yet" in cli(*told, "--dry-run").out
+    code, out, err = cli(*told, "--json")
     assert code == 0, err
     assert json.loads(out)["done"] == ["tiny/noisy/lands/right/0"]  # "again" is the same
     assert make_report(RunFolder(again))[1] == make_report(RunFolder(finished[1]))[1]
     assert cli("report", again, "--out", tmp_path / "both").code == 0
     assert len(read_known(tmp_path / "both" / "cells.json")) == 3
+    assert "No model has been read" not in cli(*told, "--dry-run").out
 
 
 def test_cells_of_another_kind_are_refused_and_nothing_is_kept(

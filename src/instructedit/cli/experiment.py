@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from instructedit.experiment.start import Session
 
 RUNS = Path("runs")
+UNREAD = "No model has been read for this folder yet: which cells --known holds is seen when the run begins."
 
 
 def run_experiment(
@@ -71,7 +72,7 @@ def run_experiment(
     data: dict[str, Any] = {"cells": len(session.chosen), "left": len(left)}
     data["costs"] = [cost.as_dict() for cost in costs]
     if common.dry_run:
-        return Report(data, [text])
+        return Report(data, [text, UNREAD] if known and not session.workshop.run.checksums() else [text])
     _say(text)
     return _tell(session, run_cells(session.workshop, left, _say), data)
 
