@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from experiment_plans import CALLS, DURING, plan_values, register, run, start, write_records
+from instructedit.editors import ordinary
 from instructedit.experiment.cost import estimate_costs, format_costs
+from instructedit.experiment.making import describe_editor
 from instructedit.experiment.running import Outcome, run_cells
+from instructedit.experiment.specs import EditorSpec
 from instructedit.experiment.store import RunFolder
 
 
@@ -69,6 +72,21 @@ def test_other_records_and_another_model_give_another_key(values: dict[str, Any]
     keys.checksums["tiny"] = "another"
     cell, key = first.chosen[0]
     assert len({key, second.chosen[0][1], keys.key(cell)}) == 3
+
+
+def test_the_packages_ordinary_text_is_in_the_key_of_what_reads_it(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = start(values, tmp_path / "run", dry_run=True).workshop.keys
+
+    def describe(method: str, **settings: Any) -> dict[str, Any]:
+        return describe_editor(EditorSpec(method, settings), keys.plan, keys.sources, 0)
+
+    before = {name: describe(name) for name in ("rome", "memit", "alphaedit", "ft-l")}
+    own = describe("rome", text="own.txt")
+    monkeypatch.setattr(ordinary, "plain_sentences", lambda: ["Another text."])
+    assert {name for name, was in before.items() if was != describe(name)} == {"rome", "memit", "alphaedit"}
+    assert describe("rome", text="own.txt") == own
 
 
 def test_two_workers_share_a_folder_and_run_no_cell_twice(values: dict[str, Any], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Ordinary text: passages of a file, or the package's own."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -40,6 +41,11 @@ def plain_sentences() -> list[str]:
     told = [f"{case.prompt} {case.ground_truth}" for case in cases if case.ground_truth]
     near = [" ".join([p.prompt, *p.answers[:1]]) for case in cases for p in case.group("locality")]
     return list(dict.fromkeys(told + near))
+
+
+def plain_digest() -> str:
+    """The SHA-256 of the package's ordinary text."""
+    return hashlib.sha256("\n".join([*plain_passages(), *plain_sentences()]).encode()).hexdigest()
 
 
 def _read(path: Path) -> list[str]:

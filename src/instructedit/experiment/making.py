@@ -11,6 +11,7 @@ from typing import Any
 from instructedit.backbone import Backbone
 from instructedit.backbone.loading import load_backbone
 from instructedit.editors import load_for_editor, shipped_editor
+from instructedit.editors.ordinary import plain_digest
 from instructedit.editors.registry import load_for_method, make_method
 from instructedit.errors import DataError
 from instructedit.experiment.claims import Claims
@@ -64,7 +65,8 @@ def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -
         return {"method": UNEDITED}
     if spec.method:
         made: Any = make_method(spec.method, spec.settings)
-        return {"method": spec.method, "settings": asdict(made)}
+        ordinary = {"ordinary": plain_digest()} if getattr(made, "text", None) == "" else {}
+        return {"method": spec.method, "settings": asdict(made), **ordinary}
     if spec.file:
         path = editor_file(spec)
         if not path.is_file():
