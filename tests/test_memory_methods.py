@@ -233,7 +233,7 @@ def test_evaluate_takes_a_method_and_its_settings(cli: Run, folder: Path, record
     assert cli(*arguments, "ike", "--setting", "demonstration=0").code == 7
     assert cli(*arguments, "grace", "--setting", "steps=many").code == 3
     assert cli(*arguments, "grace", "--setting", "steps").code == 3
-    assert cli(*arguments, "default", "--setting", "steps=3").code == 3
+    assert cli(*arguments, "default", "--setting", "steps=3").code == 7
     refused = cli(*arguments, "graze")
     assert refused.code == 7
     assert "'grace'" in refused.err

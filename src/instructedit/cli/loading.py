@@ -53,11 +53,14 @@ def load_by_name(choice: ModelChoice, name: str, settings: Sequence[str] = ()) -
     `settings` are name=value: a method's, or fields of a trained editor's configuration.
     Errors: as `load_pair`, `load_for_method` and `adjusted`.
     """
+    from instructedit.editors.editor_file import config_of, read_header
     from instructedit.editors.registry import METHODS, load_for_method
 
     if name in METHODS:
         return load_for_method(name, read_settings(settings), **_options(choice))
-    find_editor(name, [*EDITORS, *METHODS])
+    path = find_editor(name, [*EDITORS, *METHODS])
+    if settings:  # before the model is loaded
+        adjusted(config_of(read_header(path)), settings)
     backbone, editor = load_pair(choice, name)
     set_fields(editor, settings)
     return backbone, editor
