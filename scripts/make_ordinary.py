@@ -25,6 +25,7 @@ from instructedit.progress import track
 from instructedit.storage import write_atomic
 
 BATCH, SEED = 64, 0
+ROUNDS = 9  # of all names, more than are begun with: what is drawn after them depends on it
 LEAST, LETTERS = 80, 0.9  # characters of a passage, and the share of letters and spaces
 UNWANTED = re.compile(
     r"sex|fuck|rape|nazi|terror|racis|shit|porn|suicid|bitch|whore|slave|genocid|http|www|@", re.I
@@ -59,7 +60,8 @@ def begin_anything(backbone: Backbone) -> list[list[int]]:
 def begin_names(backbone: Backbone) -> list[list[int]]:
     """The beginnings of sentences about names, all of them once before any comes again."""
     rng, names = random.Random(SEED), load_names()
-    order = [name for _ in range(9) for name in rng.sample(names, len(names))][: NAMES.passages]
+    rounds = [rng.sample(names, len(names)) for _ in range(ROUNDS)]
+    order = [name for part in rounds for name in part][: NAMES.passages]
     told = [rng.choice(OPENINGS).format(name, rng.choice(names)) for name in order]
     return [list(backbone.text(text).ids) for text in told]
 

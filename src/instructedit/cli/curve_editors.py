@@ -57,8 +57,7 @@ def describe_named(named: Named) -> dict[str, Any]:
     Errors: as `make_method`, `find_editor` and `adjusted`; `DataError` for a method whose edits are no
     deltas, and for a file that is not there.
     """
-    from instructedit.cli.loading import EDITORS, adjusted, find_editor, read_settings
-    from instructedit.editors.editor_file import config_of, read_header
+    from instructedit.cli.loading import EDITORS, check_fields, find_editor, read_settings
     from instructedit.editors.registry import METHODS, find_method, make_method
     from instructedit.storage import sha256_file
 
@@ -70,8 +69,6 @@ def describe_named(named: Named) -> dict[str, Any]:
     path = find_editor(named.editor, [*EDITORS, *METHODS])
     if not path.is_file():
         raise DataError(f"no editor at {path}. Expected a file that `instructedit train` wrote.")
-    facts: dict[str, Any] = {"file": sha256_file(path)}
-    if named.settings:
-        adjusted(config_of(read_header(path)), named.settings)
-        facts["settings"] = read_settings(named.settings)
-    return facts
+    check_fields(path, named.settings)
+    settings = {"settings": read_settings(named.settings)} if named.settings else {}
+    return {"file": sha256_file(path), **settings}

@@ -94,10 +94,11 @@ def edit_model(
         words = [instruction_for(case, seed=sample.seed) for case in cases]
     if common.dry_run:
         return _plan(cases)
-    from instructedit.cli.loading import load_pair, set_fields, set_polish
+    from instructedit.cli.loading import check_fields, find_editor, load_pair, set_fields, set_polish
     from instructedit.cli.readings import edit_took, list_questions, take_readings
     from instructedit.editors.many import edit_many
 
+    check_fields(find_editor(making.editor), making.setting)
     backbone, editor = load_pair(model, making.editor)
     set_fields(editor, making.setting)
     set_polish(editor, making.polish)

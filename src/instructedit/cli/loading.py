@@ -53,14 +53,12 @@ def load_by_name(choice: ModelChoice, name: str, settings: Sequence[str] = ()) -
     `settings` are name=value: a method's, or fields of a trained editor's configuration.
     Errors: as `load_pair`, `load_for_method` and `adjusted`.
     """
-    from instructedit.editors.editor_file import config_of, read_header
     from instructedit.editors.registry import METHODS, load_for_method
 
     if name in METHODS:
         return load_for_method(name, read_settings(settings), **_options(choice))
     path = find_editor(name, [*EDITORS, *METHODS])
-    if settings:  # before the model is loaded
-        adjusted(config_of(read_header(path)), settings)
+    check_fields(path, settings)  # before the model is loaded
     backbone, editor = load_pair(choice, name)
     set_fields(editor, settings)
     return backbone, editor
@@ -71,6 +69,14 @@ def set_fields(editor: "InstructedEditor", settings: Sequence[str]) -> None:
     if settings:
         changed = adjusted(editor.config, settings)
         editor.adjust(**{name: getattr(changed, name) for name in vars(changed)})
+
+
+def check_fields(path: Path, settings: Sequence[str]) -> None:
+    """Refuse settings that the editor in a file cannot have; no model is needed. Errors: as `adjusted`."""
+    from instructedit.editors.editor_file import config_of, read_header
+
+    if settings:
+        adjusted(config_of(read_header(path)), settings)
 
 
 def adjusted(config: "EditorConfig", settings: Sequence[str]) -> "EditorConfig":

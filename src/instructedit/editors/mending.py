@@ -8,20 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from instructedit.backbone import Backbone, Text, like_length
+from instructedit.backbone import Backbone, Text
 from instructedit.delta import LowRankDelta
 from instructedit.editors.descent import dense_delta
 from instructedit.editors.drills import Company, Course, as_answer, plan_course
 from instructedit.editors.ordinary import ordinary_texts
-from instructedit.editors.polish import (
-    TOKENS,
-    DescentConfig,
-    Drill,
-    in_force,
-    prepare_drill,
-    rate_at,
-    text_losses,
-)
+from instructedit.editors.polish import DescentConfig, Drill, add_gradients, prepare_drill, rate_at
 
 MOMENTUM = 0.9
 TINY = 1e-30  # a gradient of nothing has no direction
@@ -97,10 +89,7 @@ def _slopes(
 ) -> Matrices:
     """The gradient of one step's loss by each update."""
     leaves = {name: update.detach()[None].requires_grad_() for name, update in updates.items()}
-    for part in like_length(weights, drill.texts, TOKENS):
-        with torch.enable_grad(), in_force(backbone, under):
-            loss = text_losses(backbone, dense_delta(leaves), drill, part, config)
-            (loss * torch.tensor([weights[place] for place in part], device=loss.device)).sum().backward()
+    add_gradients(backbone, lambda: dense_delta(leaves), drill, weights, config, under)
     return {name: leaf.grad[0] for name, leaf in leaves.items() if leaf.grad is not None}
 
 

@@ -1,7 +1,7 @@
 """Polish: a few steps of descent on an edit that has been made, against what it is there for."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -106,11 +106,8 @@ def descend(
     for _ in range(config.steps):
         fit = [0, *_draw(range(1, fits), config.fit, rng)]
         keep = _draw(range(fits, len(drill.texts)), config.keep, rng)
-        for part in like_length([*fit, *keep], drill.texts, TOKENS):
-            with torch.enable_grad(), in_force(backbone, under):
-                loss = text_losses(backbone, LowRankDelta(start.a, values), drill, part, config)
-                weights = [1 / len(fit) if i < fits else config.weight / len(keep) for i in part]
-                (loss * torch.tensor(weights, device=loss.device)).sum().backward()
+        weights = {place: 1 / len(fit) for place in fit} | {i: config.weight / len(keep) for i in keep}
+        add_gradients(backbone, lambda: LowRankDelta(start.a, values), drill, weights, config, under)
         for name, value in values.items():
             unit = rates[name] / config.rate
             value.grad += 2 * config.decay * value.detach() / (unit**2 * value.numel())  # type: ignore[operator]
@@ -151,6 +148,25 @@ def _answers(backbone: Backbone, drill: Drill, part: Sequence[int]) -> tuple[Ten
     top = backbone.top(backbone.pad_states([drill.states[place] for place in part]))
     rows, positions, targets = answer_rows([drill.texts[place] for place in part], top.device)
     return backbone.logits(top[rows, positions]), rows, targets
+
+
+def add_gradients(
+    backbone: Backbone,
+    change: Callable[[], LowRankDelta],
+    drill: Drill,
+    weights: Mapping[int, float],
+    config: DescentConfig,
+    under: LowRankDelta | None,
+) -> None:
+    """Add the gradient of one step's loss to the leaves that `change` makes its update of.
+
+    The loss is the sum of `text_losses` of the texts by their `weights`, a few texts at a time: the update is
+    made anew for each. The edits `under` it are in force.
+    """
+    for part in like_length(weights, drill.texts, TOKENS):
+        with torch.enable_grad(), in_force(backbone, under):
+            loss = text_losses(backbone, change(), drill, part, config)
+            (loss * torch.tensor([weights[place] for place in part], device=loss.device)).sum().backward()
 
 
 def text_losses(

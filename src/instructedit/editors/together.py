@@ -8,21 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from instructedit.backbone import Backbone, Text, like_length
+from instructedit.backbone import Backbone, Text
 from instructedit.delta import LowRankDelta
 from instructedit.editors.covariance import covariances, guard, remember
 from instructedit.editors.drills import Company, Course, as_answer, plan_course
 from instructedit.editors.location import early_outputs
 from instructedit.editors.ordinary import ordinary_texts
-from instructedit.editors.polish import (
-    TOKENS,
-    DescentConfig,
-    Practice,
-    in_force,
-    prepare_drill,
-    rate_at,
-    text_losses,
-)
+from instructedit.editors.polish import DescentConfig, Practice, add_gradients, prepare_drill, rate_at
 from instructedit.editors.writing import read_keys
 from instructedit.types import EditCase
 
@@ -171,11 +163,9 @@ def descend_together(
     optimiser = torch.optim.Adam(moved.values(), 1.0, betas=(0.8, 0.95))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, config.steps))
     for weights in course.steps:
-        for part in like_length(weights, drill.texts, TOKENS):
-            with torch.enable_grad(), in_force(backbone, under):
-                change = LowRankDelta(reads, _written(moved, page))
-                loss = text_losses(backbone, change, drill, part, config)
-                (loss * torch.tensor([weights[place] for place in part], device=loss.device)).sum().backward()
+        add_gradients(
+            backbone, lambda: LowRankDelta(reads, _written(moved, page)), drill, weights, config, under
+        )
         for name, leaf in moved.items():
             assert leaf.grad is not None
             leaf.grad += 2 * page.drifts[name] * page.rates[name].square() * leaf.detach()
