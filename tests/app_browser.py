@@ -1,5 +1,6 @@
-"""A visitor of the page in a browser, who waits for what is to be seen and never for a time."""
+"""A visitor of the page in a browser, who waits for what is to be seen."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 POLICY = "Content Security Policy"  # in what a browser says of contents that it was told to refuse
 LONGEST = 120_000  # milliseconds until something that should be seen is missed
+KEPT = 1_000  # milliseconds that a field holds its text, once it is set up
 
 
 @dataclass
@@ -39,6 +41,16 @@ class Visitor:
         tab = self.page.get_by_role("tab", name=name, exact=True)
         tab.click()
         _expect(tab).to_have_attribute("aria-selected", "true")
+
+    def fill_new(self, box: "Locator", text: str) -> None:
+        """Fill in a field that has just come up: again, as long as its setting up takes the text away."""
+        end = time.monotonic() + LONGEST / 1000
+        while True:
+            box.fill(text)
+            self.page.wait_for_timeout(KEPT)
+            if box.input_value() == text:
+                return
+            assert time.monotonic() < end, f"{text!r} was filled in and is never kept"
 
     def wait_for_edits(self, count: int) -> None:
         """The head of the page says how many edits are in force; it is written last."""

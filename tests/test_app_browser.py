@@ -185,10 +185,7 @@ def test_both_models_answer(visitor: Visitor) -> None:
     expect(chat.locator(".ie-two p")).to_have_count(2)
     visitor.open_tab("Edit")
     visitor.page.get_by_role("button", name="Ask something else").click()
-    box = visitor.page.get_by_label("Prompt to ask")
-    expect(box).to_be_visible()  # what is typed while the fold still opens is lost
-    box.fill("The capital of Spain is")
-    expect(box).to_have_value("The capital of Spain is")
+    visitor.fill_new(visitor.page.get_by_label("Prompt to ask"), "The capital of Spain is")
     visitor.page.get_by_role("button", name="Ask", exact=True).click()
     expect(visitor.page.locator("#answer .ie-token")).not_to_have_count(0)
 
