@@ -20,12 +20,22 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._read: WeakKeyDictionary[Backbone, tuple[Tensor, Tensor, Tensor]] = WeakKeyDictionary()
+        self._found: WeakKeyDictionary[Backbone, dict[tuple[str, int], list[str]]] = WeakKeyDictionary()
 
     @torch.no_grad()
     def of(self, backbone: Backbone, subject: str, count: int) -> list[str]:
-        """The `count` names nearest to a subject, none a part of it or it a part of one; none without one."""
+        """The `count` names nearest to a subject, none a part of it or it a part of one; none without one.
+
+        They are looked for once a subject, in the model as it is then.
+        """
         if not subject or not count:
             return []
+        found = self._found.setdefault(backbone, {})
+        if (subject, count) not in found:
+            found[subject, count] = self._find(backbone, subject, count)
+        return found[subject, count]
+
+    def _find(self, backbone: Backbone, subject: str, count: int) -> list[str]:
         if backbone not in self._read:
             states = _last_states(backbone, load_names())
             mean, spread = states.mean(0), states.std(0).clamp(min=1e-6)
