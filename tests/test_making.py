@@ -197,6 +197,16 @@ class Listener(PatientEditor):
         return super().edit(backbone, cases, instructions)
 
 
+def test_the_writer_is_shown_edits_that_change_something() -> None:
+    cases = prepare_cases(tiny_cases(), "counterfact", "change")
+    rest = split_records(cases, SMALL).rest
+    telling = rest[0]
+    same = [case if case is telling else replace(case, ground_truth=case.target_new) for case in cases]
+    assert split_records(same, replace(SMALL, shown=9)).shown == [telling]
+    nothing = [replace(case, ground_truth=case.target_new) for case in cases]
+    assert len(split_records(nothing, SMALL).shown) == 2
+
+
 def test_the_trial_is_told_the_description_and_scored_on_bare_prompts(llama: Backbone) -> None:
     examiner = Examiner(llama, prepare_cases(tiny_cases(2), "counterfact", "change"), batch=2)
     bank, listener = one_task_bank("counterfact", "change", ("Change it now.",)), Listener()

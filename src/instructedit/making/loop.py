@@ -83,6 +83,7 @@ def prepare_cases(cases: Sequence[EditCase], task: str, kind: Kind) -> list[Edit
 def split_records(cases: Sequence[EditCase], config: MakingConfig) -> Records:
     """Up to `config.cases` records each for scoring and for the check, not more than half of all together.
 
+    The writer is shown none whose new answer is the old one, where there are others.
     Errors: `DataError` when there are too few subjects.
     """
     share = min(0.5, 2 * config.cases / max(1, len(cases)))
@@ -95,7 +96,8 @@ def split_records(cases: Sequence[EditCase], config: MakingConfig) -> Records:
         )
     draw = random.Random(config.seed)
     parts = [draw.sample(part, min(config.cases, len(part))) for part in (validation, check)]
-    return Records(rest, *parts, shown=draw.sample(rest, min(config.shown, len(rest))))
+    telling = [case for case in rest if not case.target_new or case.target_new != case.ground_truth] or rest
+    return Records(rest, *parts, shown=draw.sample(telling, min(config.shown, len(telling))))
 
 
 @dataclass(frozen=True)
