@@ -209,3 +209,12 @@ def test_own_prompts_are_followed_by_answers_of_any_sort() -> None:
     assert {answer for _, answer in found} - {answer for _, answer in make_own_anchors(case, 99)}
     assert len(make_own_prompts(case, 3)) == 3
     assert make_own_prompts(EditCase("the answer is", "yes"), 3) == ()
+
+
+def test_a_subjects_neighbours_are_looked_for_once(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    neighbours = Neighbours()
+    first = neighbours.of(llama, "Paris", 4)
+    monkeypatch.setattr(Backbone, "encode", lambda *_args: pytest.fail("the model is read again"))
+    assert neighbours.of(llama, "Paris", 4) == first
+    monkeypatch.undo()
+    assert neighbours.of(llama, "Paris", 2) == first[:2]
