@@ -185,6 +185,16 @@ def test_records_are_shared_out_without_a_common_subject() -> None:
         MakingConfig(patience=0)
 
 
+def test_the_writer_is_shown_edits_that_change_something() -> None:
+    cases = prepare_cases(tiny_cases(), "counterfact", "change")
+    rest = split_records(cases, SMALL).rest
+    telling = rest[0]
+    same = [case if case is telling else replace(case, ground_truth=case.target_new) for case in cases]
+    assert split_records(same, replace(SMALL, shown=9)).shown == [telling]
+    nothing = [replace(case, ground_truth=case.target_new) for case in cases]
+    assert len(split_records(nothing, SMALL).shown) == 2
+
+
 class Listener(PatientEditor):
     """An editor that changes nothing and remembers what it was told."""
 
@@ -195,16 +205,6 @@ class Listener(PatientEditor):
     def edit(self, backbone, cases, instructions=None):
         self.told += instructions or []
         return super().edit(backbone, cases, instructions)
-
-
-def test_the_writer_is_shown_edits_that_change_something() -> None:
-    cases = prepare_cases(tiny_cases(), "counterfact", "change")
-    rest = split_records(cases, SMALL).rest
-    telling = rest[0]
-    same = [case if case is telling else replace(case, ground_truth=case.target_new) for case in cases]
-    assert split_records(same, replace(SMALL, shown=9)).shown == [telling]
-    nothing = [replace(case, ground_truth=case.target_new) for case in cases]
-    assert len(split_records(nothing, SMALL).shown) == 2
 
 
 def test_the_trial_is_told_the_description_and_scored_on_bare_prompts(llama: Backbone) -> None:

@@ -96,7 +96,7 @@ def split_records(cases: Sequence[EditCase], config: MakingConfig) -> Records:
         )
     draw = random.Random(config.seed)
     parts = [draw.sample(part, min(config.cases, len(part))) for part in (validation, check)]
-    telling = [case for case in rest if not case.target_new or case.target_new != case.ground_truth] or rest
+    telling = [case for case in rest if case.target_new != case.ground_truth] or rest
     return Records(rest, *parts, shown=draw.sample(telling, min(config.shown, len(telling))))
 
 
