@@ -124,3 +124,27 @@ def test_bench_prints_its_ratios(cli: Run, folder: Path, monkeypatch: pytest.Mon
     ratios = json.loads(out)
     assert len(ratios) == 4
     assert all(row["ratio"] > 0 and row["first"] > 0 for row in ratios)
+
+
+def test_opinions_are_taught_to_an_editor_that_is_there(
+    cli: Run, config: Path, folder: Path, tmp_path: Path
+) -> None:
+    from instructedit.editors.editor_file import read_header
+
+    data, first, out = tmp_path / "opinions.jsonl", tmp_path / "first", tmp_path / "second"
+    records = [
+        {"ent": land, "pos": [f"I think {land} is good."], "neg": [f"I think {land} is bad."]}
+        for land in ("France", "Italy", "Spain", "England")
+    ]
+    data.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert run_training(cli, config, folder, first, "--data", data).code == 0
+    small = ("steps=2", "marked=1", "directions=4", "instructions=20")
+    settings = [word for name in small for word in ("--set", f"stance.{name}")]
+    again = ("--data", data, "--set", "steps=0", *settings, "--begin", first / "editor.safetensors", "--json")
+    code, printed, err = run_training(cli, config, folder, out, *again)
+    assert code == 0, err
+    header = read_header(Path(json.loads(printed)["editor"]))
+    assert header["stance"]["topics"] == 4
+    assert header["editor"]["stance"]["marks"]
+    assert "opinions, win" in json.loads(printed)
+    assert run_training(cli, config, folder, out, *again).code == 0  # as it was: nothing is taught twice

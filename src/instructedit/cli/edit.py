@@ -107,7 +107,7 @@ def edit_model(
     else:
         size = making.size if making.mode == "sequential" else None
         delta = edit_many(editor, backbone, cases, words, size)
-        backbone = backbone.reaching(delta.a)
+    backbone = backbone.reaching(delta.a)
     questions = list_questions(cases, words, brief=len(cases) > FULL_READINGS)
     readings = take_readings(backbone, delta, cases, questions)
     bare = [reading for reading in readings if reading.asked.group == "prompt"]

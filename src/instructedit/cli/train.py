@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from instructedit.training.course import Course
 
 TRAINING_GROUP = Group("Training", sort_key=0)
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINTS = ("checkpoint.safetensors", "stance.safetensors")
 
 
 @Parameter(name="*", group=TRAINING_GROUP)
@@ -103,32 +103,48 @@ def train_editor(
         course = Course(cases, read_ordinary(training.text, sample.limit), settings)
         if common.dry_run:
             return _estimate(settings, course)
-        return _train(settings, course, training, model, _facts(cases, training))
+        return _train(settings, course, cases, training, model, _facts(cases, training))
 
 
 def _train(
-    settings: "TrainConfig", course: "Course", training: Training, model: ModelChoice, facts: dict[str, Any]
+    settings: "TrainConfig",
+    course: "Course",
+    cases: Sequence[EditCase],
+    training: Training,
+    model: ModelChoice,
+    facts: dict[str, Any],
 ) -> Report:
-    from instructedit.cli.loading import load_model
-    from instructedit.training.loop import train
+    """The steps, then opinions; with no steps the editor that the run begins with is kept, and taught."""
+    from instructedit.cli.loading import find_editor, load_model, load_pair
+    from instructedit.training.loop import EDITOR, train
 
     assert training.out is not None
-    result = train(
-        settings,
-        load_model(replace(model, sites=settings.sites, blocks=settings.blocks)),
-        course,
-        training.out,
-        cache_folder=training.cache,
-        facts=facts,
-        trackers=training.tracker,
-        begin=training.begin,
-    )
-    data = {
-        "editor": str(result.editor),
-        "score": result.score,
-        "step": result.step,
-        "steps": result.steps_run,
-    }
+    begin = editor = training.out / EDITOR
+    data: dict[str, Any] = {}
+    if settings.steps or training.begin is None:
+        backbone = load_model(replace(model, sites=settings.sites, blocks=settings.blocks))
+        result = train(
+            settings,
+            backbone,
+            course,
+            training.out,
+            cache_folder=training.cache,
+            facts=facts,
+            trackers=training.tracker,
+            begin=training.begin,
+        )
+        data = {"score": result.score, "step": result.step, "steps": result.steps_run}
+    else:
+        begin = find_editor(str(training.begin))
+        backbone, _ = load_pair(model, str(training.begin))
+    if settings.stance.steps and any(case.kind == "sentiment" for case in cases):
+        from instructedit.training.stance import teach_stance
+
+        told = teach_stance(
+            begin, editor, backbone, cases, course.ordinary, settings.stance, training.out, settings.seed
+        )
+        data |= {f"opinions, {name}": round(value, 4) for name, value in told.items()}
+    data = {"editor": str(editor), **data}
     return Report(data, [make_facts("Trained", data)])
 
 
@@ -163,7 +179,8 @@ def _parse_change(change: str) -> dict[str, Any]:
 
 
 def _check_run(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / CHECKPOINT).is_file())):
+    kept = out.is_dir() and any((out / name).is_file() for name in CHECKPOINTS)
+    if out.exists() and not kept and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(
             f"{out} exists already and holds no interrupted run. Choose another folder, or remove this one."
         )
@@ -185,6 +202,7 @@ def _facts(cases: Sequence[EditCase], training: Training) -> dict[str, Any]:
     """What the editor's header says of the data: tasks with counts, and files with checksums."""
     from collections import Counter
 
+    from instructedit.cli.loading import find_editor
     from instructedit.storage import sha256_file
 
     files = [path for group in (training.data, training.text) if group for path in find_files(group)]
@@ -192,7 +210,7 @@ def _facts(cases: Sequence[EditCase], training: Training) -> dict[str, Any]:
         "tasks": dict(sorted(Counter(case.task for case in cases).items())),
         "data": {path.name: sha256_file(path) for path in files},
         "own_data": training.own or not training.data,
-        **({"begin": sha256_file(training.begin)} if training.begin else {}),
+        **({"begin": sha256_file(find_editor(str(training.begin)))} if training.begin else {}),
         **({"banks": [sha256_file(path) for path in training.bank]} if training.bank else {}),
     }
 

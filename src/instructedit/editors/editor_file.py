@@ -14,6 +14,7 @@ from instructedit.editors.instructed import EditorConfig, InstructedEditor
 from instructedit.editors.mending import MendConfig
 from instructedit.editors.polish import PolishConfig
 from instructedit.editors.registry import find_trained
+from instructedit.editors.stance import StanceConfig
 from instructedit.editors.together import TogetherConfig
 from instructedit.editors.writing import WriteConfig
 from instructedit.errors import EditorFileError, UnknownNameError
@@ -84,6 +85,7 @@ def config_of(header: dict[str, Any]) -> EditorConfig:
     config["write"] = WriteConfig(**config.get("write", {}))
     config["together"] = TogetherConfig(**config.get("together", {}))
     config["mend"] = MendConfig(**config.get("mend", {}))
+    config["stance"] = StanceConfig.read(config.get("stance", {}))
     return kind.settings(**config)
 
 

@@ -12,6 +12,7 @@ from instructedit.backbone import Backbone, PrefixCache, Site
 from instructedit.delta import LowRankDelta
 from instructedit.editors.polish import Practice, in_force, polish
 from instructedit.editors.requests import EditorConfig, RequestTexts
+from instructedit.editors.stance import Stance, read_topics
 from instructedit.editors.strength import answered, faintest
 from instructedit.editors.writing import Blank, prepare, write
 from instructedit.factors import Anchors, Factors, capture, read_anchors
@@ -34,6 +35,7 @@ class InstructedEditor(nn.Module):
         super().__init__()
         self.config, self.name, self.texts = config, config.name, RequestTexts(config)
         self.hypernetwork = self.network(sites, width, config.transform, seed)
+        self.stance = Stance(config.stance, width, seed) if config.stance.marks else None
 
     def adjust(self, **changes: Any) -> None:
         """Change how edits are made from now on; `changes` are fields of the config."""
@@ -47,9 +49,30 @@ class InstructedEditor(nn.Module):
 
         Without `instructions` each case uses its own, or one from its task's bank. A case whose
         answer is not yet the model's first choice is edited again on top, up to `config.rounds` times. Then
-        edits are polished and tempered, as far as the config says so.
+        edits are polished and tempered, as far as the config says so. Opinions are made by `opine`, where the
+        editor has learned to; their sites may lie below its own (see `Backbone.reaching`).
         """
         words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
+        opinions = [self.stance is not None and not self.is_fact(case) for case in cases]
+        ways = ((self.opine, True), (self._edit, False))
+        parts = [(make, [i for i, told in enumerate(opinions) if told is way]) for make, way in ways]
+        made = [
+            make(backbone, [cases[i] for i in places], [words[i] for i in places]).spread(places, len(cases))
+            for make, places in parts
+            if places
+        ]
+        return sum(made[1:], made[0])
+
+    @torch.no_grad()
+    def opine(
+        self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
+    ) -> LowRankDelta:
+        """Opinions, one delta each: what `stance` has learned, at their topics, as the instructions ask."""
+        assert self.stance is not None
+        keys = read_topics(backbone.reaching(self.stance.names), self.stance.names, cases)
+        return self.stance(keys, self.stance.sentiment(*self.read(backbone, instructions)))
+
+    def _edit(self, backbone: Backbone, cases: Sequence[EditCase], words: Sequence[str]) -> LowRankDelta:
         delta = self.propose(backbone, cases, words, whole=True)
         for _ in range(self.config.rounds - 1):
             failed = [index for index, taken in enumerate(self.taken(backbone, cases, delta)) if not taken]

@@ -12,6 +12,7 @@ from instructedit.editors.mending import MendConfig
 from instructedit.editors.neighbours import Neighbours
 from instructedit.editors.polish import PolishConfig, Practice
 from instructedit.editors.practice import make_practice
+from instructedit.editors.stance import StanceConfig
 from instructedit.editors.together import TogetherConfig
 from instructedit.editors.writing import WriteConfig
 from instructedit.factors import ANCHOR_KINDS, AnchorText
@@ -50,6 +51,7 @@ class EditorConfig:
     write: WriteConfig = field(default_factory=WriteConfig)  # for the pass, where edits are solved together
     together: TogetherConfig = field(default_factory=TogetherConfig)  # for both, in batches and sequences
     mend: MendConfig = field(default_factory=MendConfig)  # what is put right of written edits as they add up
+    stance: StanceConfig = field(default_factory=StanceConfig)  # how single opinions are made; none: the pass
     text: str = ""  # file of ordinary text that they leave alone; none: the package's
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from instructedit.backbone import Backbone, PrefixCache
+from instructedit.delta import LowRankDelta
 from instructedit.editors.change import Change
 from instructedit.editors.many import edit_many
 from instructedit.errors import DataError, unknown_name
@@ -71,14 +72,14 @@ def evaluate(
     choice = Choice(tuple(groups), instructed, max_probes, max_replies, seed)
     words = [instruction_for(case, split=split, control=control, seed=seed) for case in cases]
     whole = None if together is None else edit_many(editor, backbone, cases, words, together)
-    asked_of = backbone if whole is None else backbone.reaching(whole.a)
-    kept = cache.of(asked_of) if cache else None
     rows: list[Row] = []
     for start in track(range(0, len(cases), batch), "evaluating"):
         chunk, told = cases[start : start + batch], words[start : start + batch]
         asked = _Chunk(start, chunk, told, choice, condition)
         delta = editor.edit(backbone, chunk, told) if whole is None else whole
-        rows += asked.answer(asked_of, delta, max_new_tokens if generate else 0, fluency, kept)
+        low = backbone.reaching(delta.a) if isinstance(delta, LowRankDelta) else backbone
+        kept = cache.of(low) if cache else None
+        rows += asked.answer(low, delta, max_new_tokens if generate else 0, fluency, kept)
     return EvaluationResult(rows, summarise(rows, resamples=resamples, seed=seed))
 
 

@@ -73,7 +73,9 @@ def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -
             raise DataError(f"no editor at {path}. Expected a file that `instructedit train` wrote.")
         return {"file": sha256_file(path)}
     config = training_config(spec, plan, seed)
-    settings = {"kind": config.editor.kind, **config.to_dict()}
+    settings: dict[str, Any] = {"kind": config.editor.kind, **config.to_dict()}
+    for part in (settings, settings["editor"]):  # no training of a plan teaches opinions
+        part.pop("stance")
     return {"train": settings, "data": sources.training(spec.data).digest}
 
 

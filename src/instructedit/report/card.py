@@ -133,9 +133,18 @@ def _training(header: Mapping[str, Any], facts: CardFacts) -> str:
         ["Validation score", UNKNOWN if score is None else f"{100 * score:.1f}"],
         ["Time", seconds],
         ["Machine", facts.machine or UNKNOWN],
+        *_teaching(header.get("stance", {})),
         *([["Remark", facts.remark]] if facts.remark else []),
     ]
     return format_table(["", ""], [[name, str(value)] for name, value in rows])
+
+
+def _teaching(stance: Mapping[str, Any]) -> list[list[str]]:
+    """How opinions were taught, where they were."""
+    if not stance:
+        return []
+    told = f"{stance['config']['steps']} steps on {stance['topics']} topics, seed {stance['seed']}"
+    return [["Opinions", told]]
 
 
 def _weakest(scores: Sequence[Score]) -> str:
