@@ -68,6 +68,10 @@ def test_dry_run_counts_the_cost_and_writes_nothing(cli: Run, config: Path, tmp_
     larger = json.loads(cli(*arguments, "--set", "steps=20").out)
     assert larger["tokens"] > 2 * small["tokens"]
     assert larger["config"]["steps"] == 20
+    assert small["opinion_minutes"] == 0
+    whole = [argument for argument in arguments if argument not in ("--limit", 20)]
+    taught = json.loads(cli(*whole, "--set", "stance.steps=30").out)
+    assert taught["opinion_minutes"] == 3.0
     assert not (tmp_path / "run").exists()
 
 

@@ -69,10 +69,14 @@ def teach_stance(
 ) -> dict[str, float]:
     """Teach the editor in the file `path` to make opinions, and write it to `target`, which may be the same.
 
-    A run in `out` that was interrupted is continued to the bit. Gives the readings of validation: the win
-    rate of good replies, and the shares of other texts' tokens that stay. Errors: `DataError` without topics,
-    for an editor that reads no instructions, or when `out` holds another run.
+    A run in `out` that was interrupted is continued to the bit. Of several processes the main one does it
+    all, the others give nothing. Gives the readings of validation: the win rate of good replies, and the
+    shares of other texts' tokens that stay. Errors: `DataError` without topics, for an editor that reads no
+    instructions, or when `out` holds another run.
     """
+    accelerator = Accelerator(cpu=backbone.device.type == "cpu")
+    if not accelerator.is_main_process:
+        return {}
     editor, header = load_editor(path, backbone), read_header(path)
     opinions = [case for case in cases if case.kind == "sentiment"]
     if not opinions or editor.hypernetwork.reader is None:
@@ -82,13 +86,13 @@ def teach_stance(
         )
     done = read_header(target).get("stance", {}) if target.exists() else {}
     first = done.get("first") or sha256_file(path)
-    run = _digest(first, opinions, config, seed)
+    run = _digest(first, [*opinions, *ordinary], config, seed)
     if done.get("run") == run:
         return done["validation"]
     train, held = split_by_subject(opinions, config.validation, seed)
     equip(editor, backbone, train, config, seed)
     teaching = Teaching(editor, backbone, train, ordinary, config, seed)
-    teaching.run(out, run)
+    teaching.run(out, run, accelerator)
     readings = teaching.validate(held or train)
     told = {
         "first": first,
@@ -160,9 +164,9 @@ class Teaching:
         ]
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
 
-    def run(self, out: Path, digest: str) -> None:
+    def run(self, out: Path, digest: str, accelerator: Accelerator) -> None:
         """All steps that are left."""
-        accelerator, progress = Accelerator(cpu=self.backbone.device.type == "cpu"), Progress(run=digest)
+        progress = Progress(run=digest)
         if (out / CHECKPOINT).exists():
             progress = load_checkpoint(out / CHECKPOINT, self.stance, self.optimizer, digest)
         else:  # a run that is killed early can be continued too
@@ -211,7 +215,7 @@ class Teaching:
         return {n: sum(r[n] for r in found if n in r) / sum(n in r for r in found) for n in names}
 
 
-def _digest(first: str, cases: Sequence[EditCase], config: TeachConfig, seed: int) -> str:
+def _digest(first: str, texts: Sequence[EditCase | Probe], config: TeachConfig, seed: int) -> str:
     """A digest of all that decides the result; `first` is that of the editor as it was before."""
-    text = json.dumps([first, asdict(config), seed, [repr(case) for case in cases]])
+    text = json.dumps([first, asdict(config), seed, [repr(text) for text in texts]])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
