@@ -152,3 +152,15 @@ def test_opinions_are_taught_to_an_editor_that_is_there(
     assert header["editor"]["stance"]["marks"]
     assert "opinions, win" in json.loads(printed)
     assert run_training(cli, config, folder, out, *again).code == 0  # as it was: nothing is taught twice
+
+
+def test_a_run_without_steps_or_opinions_is_refused(
+    cli: Run, config: Path, folder: Path, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    assert run_training(cli, config, folder, first).code == 0
+    again = ("--set", "steps=0", "--begin", first / "editor.safetensors")
+    code, _, err = run_training(cli, config, folder, tmp_path / "second", *again)
+    assert code == 3
+    assert "nothing to train" in err
+    assert not (tmp_path / "second").exists()

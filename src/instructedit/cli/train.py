@@ -119,9 +119,10 @@ def _train(
     from instructedit.training.loop import EDITOR, train
 
     assert training.out is not None
-    begin = editor = training.out / EDITOR
-    data: dict[str, Any] = {}
-    if settings.steps or training.begin is None:
+    begin = find_editor(str(training.begin)) if training.begin else None
+    editor, data = training.out / EDITOR, {}
+    taught = settings.stance.steps and any(case.kind == "sentiment" for case in cases)
+    if settings.steps or begin is None:
         backbone = load_model(replace(model, sites=settings.sites, blocks=settings.blocks))
         result = train(
             settings,
@@ -131,13 +132,18 @@ def _train(
             cache_folder=training.cache,
             facts=facts,
             trackers=training.tracker,
-            begin=training.begin,
+            begin=begin,
         )
+        begin = editor
         data = {"score": result.score, "step": result.step, "steps": result.steps_run}
+    elif taught:
+        backbone, _ = load_pair(model, str(begin))
     else:
-        begin = find_editor(str(training.begin))
-        backbone, _ = load_pair(model, str(training.begin))
-    if settings.stance.steps and any(case.kind == "sentiment" for case in cases):
+        raise DataError(
+            "there is nothing to train: no steps, and no opinions to teach. Expected --set steps=N, or "
+            "records with replies of both sentiments and --set stance.steps=N."
+        )
+    if taught:
         from instructedit.training.stance import teach_stance
 
         told = teach_stance(

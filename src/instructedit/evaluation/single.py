@@ -73,12 +73,16 @@ def evaluate(
     words = [instruction_for(case, split=split, control=control, seed=seed) for case in cases]
     whole = None if together is None else edit_many(editor, backbone, cases, words, together)
     rows: list[Row] = []
+    reached: dict[frozenset[str], tuple[Backbone, PrefixCache | None]] = {}  # by the sites of edits
     for start in track(range(0, len(cases), batch), "evaluating"):
         chunk, told = cases[start : start + batch], words[start : start + batch]
         asked = _Chunk(start, chunk, told, choice, condition)
         delta = editor.edit(backbone, chunk, told) if whole is None else whole
-        low = backbone.reaching(delta.a) if isinstance(delta, LowRankDelta) else backbone
-        kept = cache.of(low) if cache else None
+        sites = frozenset(delta.a if isinstance(delta, LowRankDelta) else ())
+        if sites not in reached:
+            low = backbone.reaching(sites)
+            reached[sites] = low, cache.of(low) if cache else None
+        low, kept = reached[sites]
         rows += asked.answer(low, delta, max_new_tokens if generate else 0, fluency, kept)
     return EvaluationResult(rows, summarise(rows, resamples=resamples, seed=seed))
 
