@@ -60,7 +60,7 @@ class Stance(nn.Module):
         self.register_buffer("directions", torch.zeros(count, d_in, kept))
         self.register_buffer("moments", torch.zeros(count, kept))
         self.register_buffer("floor", torch.ones(count))
-        self.register_buffer("unit", torch.ones(count))  # RMS of what a site gives to ordinary text
+        self.register_buffer("unit", torch.ones(count))  # RMS of what a site gives to a topic
         self.sentiment = Reader(width)
         noise = torch.Generator().manual_seed(seed)
         self.mark = nn.Parameter(0.05 * torch.randn(2, count, width, generator=noise))  # positive, negative
@@ -77,7 +77,7 @@ class Stance(nn.Module):
 
     @torch.no_grad()
     def measure(self, moments: Mapping[str, Float[Tensor, "d_in d_in"]], sizes: Mapping[str, float]) -> None:
-        """Take from ordinary text, by site, E[k k.T] of the inputs and the RMS of the outputs."""
+        """Take, by site, E[k k.T] of its inputs over ordinary text and the RMS of what it gives to topics."""
         for place, name in enumerate(self.names):
             values, vectors = torch.linalg.eigh(moments[name].double())
             kept = self.moments.shape[1]
