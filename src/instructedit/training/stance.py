@@ -198,7 +198,10 @@ class Teaching:
 
     def ask(self, lessons: Sequence[Lesson]) -> Outcome:
         """What the model says to every item of the lessons, each under its own opinion."""
-        keys = read_topics(self.backbone, self.stance.names, [lesson.case for lesson in lessons])
+        topics = {lesson.case.prompt: lesson.case for lesson in lessons}  # both sentiments of one: read once
+        read = read_topics(self.backbone, self.stance.names, list(topics.values()))
+        rows = [list(topics).index(lesson.case.prompt) for lesson in lessons]
+        keys = {name: x[rows] for name, x in read.items()}
         signs = [SIGNS[lesson.case.sentiment or "positive"] for lesson in lessons]
         delta = self.stance(keys, torch.tensor(signs, device=self.backbone.device))
         items = [(place, item) for place, lesson in enumerate(lessons) for item in lesson.items]
