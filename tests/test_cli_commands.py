@@ -169,6 +169,10 @@ def test_evaluate_writes_rows_and_summary(cli: Run, folder: Path, records: Path,
         "portability",
     }
     assert cli("evaluate", *arguments).code == 6
+    code, text, _ = cli("evaluate", *arguments, "--contrast", "scope", "--force", "--json")
+    assert code == 0
+    assert set(json.loads(text)["leverage"]) == {"scope"}
+    assert not json.loads(text)["tasks"]
 
 
 def test_evaluate_shows_a_table_and_finds_data_by_environment(

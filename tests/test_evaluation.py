@@ -192,6 +192,15 @@ def test_leverage_is_full_for_an_editor_that_follows_its_instruction(llama):
     assert all(len(words) == 2 for (kind, _), words in by_prompt.items() if kind != "erase")
 
 
+def test_one_contrast_can_be_measured_alone(llama):
+    summary = measure_leverage(
+        llama, NoiseEditor(), facts() + opinions(), resamples=20, contrasts=["scope"]
+    ).summary
+    assert set(summary) == {"scope"}
+    with pytest.raises(UnknownNameError, match="scope"):
+        measure_leverage(llama, NoiseEditor(), facts(), contrasts=["scop"])
+
+
 def test_leverage_needs_a_case_that_can_show_it(llama):
     with pytest.raises(DataError, match="leverage"):
         measure_leverage(llama, ZeroEditor(), [replace(opinions()[0], positive=())])

@@ -63,6 +63,9 @@ class Asking:
     leverage: Switch = False
     """Edit every case under two instructions and measure the difference that they make."""
 
+    contrast: Texts = ()
+    """Only this of what --leverage measures, and nothing else: scope, sentiment or erase; repeatable."""
+
     control: Control = "right"
     """Instruction to edit with: the right one, another task's, none, or random words."""
 
@@ -124,25 +127,29 @@ def _measure(
     backbone, editor = load_by_name(model, asking.editor, settings)
     set_polish(editor, asking.polish)
     cache = PrefixCache(asking.cache, backbone) if asking.cache else None
-    result = evaluate(
-        backbone,
-        editor,
-        cases,
-        split=asking.split,
-        control=asking.control,
-        instructed=asking.instructed,
-        generate=asking.generate,
-        fluency=asking.fluency,
-        batch=asking.batch,
-        together=asking.together,
-        seed=seed,
-        cache=cache,
-    )
-    rows, summary = list(result.rows), {"tasks": result.summary}
-    tables: list[Table | str] = [format_summary(result.summary)]
-    if asking.leverage:
+    rows: list[Any] = []
+    summary: dict[str, Any] = {"tasks": {}}
+    tables: list[Table | str] = []
+    if not asking.contrast:
+        result = evaluate(
+            backbone,
+            editor,
+            cases,
+            split=asking.split,
+            control=asking.control,
+            instructed=asking.instructed,
+            generate=asking.generate,
+            fluency=asking.fluency,
+            batch=asking.batch,
+            together=asking.together,
+            seed=seed,
+            cache=cache,
+        )
+        rows, summary = list(result.rows), {"tasks": result.summary}
+        tables.append(format_summary(result.summary))
+    if asking.leverage or asking.contrast:
         options = {"split": asking.split, "batch": asking.batch, "seed": seed, "cache": cache}
-        lever = measure_leverage(backbone, editor, cases, **options)
+        lever = measure_leverage(backbone, editor, cases, contrasts=asking.contrast, **options)
         rows += lever.rows
         summary["leverage"] = lever.summary
         tables.append(format_leverage(lever.summary))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from instructedit.backbone import Backbone, PrefixCache
-from instructedit.errors import DataError
+from instructedit.errors import DataError, unknown_name
 from instructedit.evaluation.bootstrap import RESAMPLES, estimate, paired_difference
 from instructedit.evaluation.contrasts import CONTRASTS, Contrast
 from instructedit.evaluation.rows import Row
@@ -39,6 +39,7 @@ def measure_leverage(
     max_replies: int = 4,
     resamples: int = RESAMPLES,
     cache: PrefixCache | None = None,
+    contrasts: Sequence[str] = (),
 ) -> LeverageResult:
     """Edit each case twice, under two instructions of the banks, and compare the edited models.
 
@@ -50,13 +51,18 @@ def measure_leverage(
     ``summary[contrast][part]`` holds an `Estimate` as a dict for each condition, for the unedited
     model (``base``) and for the paired ``difference`` (first minus second condition), with intervals
     from resampled cases. Only bare prompts are asked: the instruction acts through the edit or not
-    at all. A contrast for which no case is fit is left out. Everything is a fraction.
+    at all. A contrast for which no case is fit is left out, and so are all but `contrasts` where some are
+    named. Everything is a fraction.
 
-    Errors: `DataError` when no case is fit for any contrast.
+    Errors: `DataError` when no case is fit for any contrast; `UnknownNameError` for one that is none.
     """
+    names = [contrast.name for contrast in CONTRASTS]
+    for name in contrasts:
+        if name not in names:
+            raise unknown_name("contrast", name, names)
     rows: list[Row] = []
     summary: dict[str, dict[str, dict[str, Any]]] = {}
-    for contrast in CONTRASTS:
+    for contrast in [c for c in CONTRASTS if not contrasts or c.name in contrasts]:
         fit = [case for case in cases if contrast.takes(case)]
         sides: dict[str, list[Row]] = {}
         for condition in contrast.conditions if fit else ():
