@@ -164,21 +164,3 @@ def test_a_run_without_steps_or_opinions_is_refused(
     assert code == 3
     assert "nothing to train" in err
     assert not (tmp_path / "second").exists()
-
-
-def test_scopes_are_taught_to_an_editor_that_is_there(
-    cli: Run, config: Path, folder: Path, tmp_path: Path
-) -> None:
-    from instructedit.editors.editor_file import load_editor, read_header
-
-    first, out = tmp_path / "first", tmp_path / "second"
-    assert run_training(cli, config, folder, first).code == 0
-    teach = ("--set", "steps=0", "--set", "scope.instructions=16", "--set", "scope.unseen=8")
-    again = (*teach, "--begin", first / "editor.safetensors", "--json")
-    code, printed, err = run_training(cli, config, folder, out, *again)
-    assert code == 0, err
-    path = Path(json.loads(printed)["editor"])
-    assert read_header(path)["editor"]["scope"] is True
-    assert load_editor(path).scope is not None
-    assert set(json.loads(printed)) == {"editor", "scope, narrow", "scope, wide", "scope, unsaid"}
-    assert run_training(cli, config, folder, out, *again).code == 6  # what is there is not written over

@@ -59,15 +59,6 @@ def test_what_the_header_does_not_know_is_said_to_be_unknown() -> None:
     assert "No scores were given." in card
 
 
-def test_a_card_says_how_scopes_and_opinions_were_taught() -> None:
-    stance = {"config": {"steps": 7}, "topics": 5, "seed": 3}
-    scope = {"config": {"instructions": 90}, "seed": 4, "validation": {"narrow": 0.75, "wide": 1.0}}
-    card = make_card({**HEADER, "stance": stance, "scope": scope}, [], [], CardFacts())
-    assert "| Opinions | 7 steps on 5 topics, seed 3 |" in card
-    assert "read from 90 instructions, seed 4; of unseen ones rightly: narrow 75 %, wide 100 %" in card
-    assert "| Scopes |" not in make_card(HEADER, [], [], CardFacts())
-
-
 def test_facts_of_a_file_win_over_the_header(tmp_path: Path) -> None:
     path = tmp_path / "facts.yaml"
     path.write_text("command: mine\nlicences: {b.jsonl: MIT}\n")

@@ -200,7 +200,7 @@ def test_what_was_taught_is_not_taught_again(
 
 
 def test_without_topics_or_instructions_nothing_can_be_taught(llama: Backbone, path: Path) -> None:
-    with pytest.raises(DataError, match="found no topics"):
+    with pytest.raises(DataError, match="found 0 topics"):
         teach_stance(path, path, llama, [tiny_case(0)], [], CONFIG, path.parent)
     deaf = path.parent / "deaf.safetensors"
     save_editor(tiny_editor(llama, code=0), deaf, llama, {})

@@ -114,14 +114,14 @@ def _train(
     model: ModelChoice,
     facts: dict[str, Any],
 ) -> Report:
-    """The steps, then opinions and scopes; with no steps the editor that the run begins with is taught."""
+    """The steps, then opinions; with no steps the editor that the run begins with is kept, and taught."""
     from instructedit.cli.loading import find_editor, load_model, load_pair
     from instructedit.training.loop import EDITOR, train
 
     assert training.out is not None
     begin = find_editor(str(training.begin)) if training.begin else None
     editor, data = training.out / EDITOR, {}
-    taught = bool(settings.stance.steps) and any(case.kind == "sentiment" for case in cases)
+    taught = settings.stance.steps and any(case.kind == "sentiment" for case in cases)
     if settings.steps or begin is None:
         backbone = load_model(replace(model, sites=settings.sites, blocks=settings.blocks))
         result = train(
@@ -136,12 +136,12 @@ def _train(
         )
         begin = editor
         data = {"score": result.score, "step": result.step, "steps": result.steps_run}
-    elif taught or settings.scope.instructions:
+    elif taught:
         backbone, _ = load_pair(model, str(begin))
     else:
         raise DataError(
-            "there is nothing to train: no steps, and nothing else to teach. Expected --set steps=N, records "
-            "with replies of both sentiments and --set stance.steps=N, or --set scope.instructions=N."
+            "there is nothing to train: no steps, and no opinions to teach. Expected --set steps=N, or "
+            "records with replies of both sentiments and --set stance.steps=N."
         )
     if taught:
         from instructedit.training.stance import teach_stance
@@ -149,13 +149,7 @@ def _train(
         told = teach_stance(
             begin, editor, backbone, cases, course.ordinary, settings.stance, training.out, settings.seed
         )
-        begin = editor
         data |= {f"opinions, {name}": round(value, 4) for name, value in told.items()}
-    if settings.scope.instructions:
-        from instructedit.training.scope import teach_scope
-
-        told = teach_scope(begin, editor, backbone, settings.scope, settings.seed)
-        data |= {f"scope, {name}": round(value, 4) for name, value in told.items()}
     data = {"editor": str(editor), **data}
     return Report(data, [make_facts("Trained", data)])
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import yaml
 
-from instructedit.data.paraphrase import noun_phrase, relation_forms
+from instructedit.data.paraphrase import relation_forms
 from instructedit.data.subjects import subject_of
 from instructedit.types import EditCase
 
@@ -68,24 +68,6 @@ def make_own_prompts(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
     rng = random.Random(f"own prompts|{subject_of(case)}|{case.prompt}")
     pairs = _own_pairs(case, rng.choices(load_anchor_book()["answers"], k=len(load_anchor_book()["own"])))
     return tuple(rng.sample(pairs, min(count, len(pairs))))
-
-
-def make_indirect_prompts(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
-    """Up to `count` prompts that go through a request's answer to something else, any answer behind each.
-
-    "The spouse of X is" gives "The occupation of the spouse of X is", and so does "X is married to". A
-    relation without such a form gives none.
-    """
-    named = EditCase(case.prompt, case.target_new, subject_of(case))
-    asked = next(filter(None, map(noun_phrase, (case.prompt, *relation_forms(named)))), "")
-    if not asked:
-        return ()
-    rng = random.Random(f"indirect|{case.prompt}")
-    forms = [form for form, _ in load_anchor_book()["own"] if form.startswith("The ")]
-    chosen = rng.sample(forms, min(count, len(forms)))
-    answers = rng.choices(load_anchor_book()["answers"], k=len(chosen))
-    prompts = [form.replace("{s}", f"the {asked}") for form in chosen]
-    return tuple(zip(prompts, answers, strict=True))
 
 
 def _own_pairs(case: EditCase, answers: Sequence[str]) -> list[tuple[str, str]]:

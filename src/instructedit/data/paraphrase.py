@@ -73,13 +73,13 @@ def make_loose_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
     Half come from the frames for any such prompt, half are forms of its relation with another ending.
     Other prompts give none. The words depend on edit and `seed` only.
     """
-    asked = noun_phrase(case.prompt)
-    if not asked or case.kind == "erase":
+    match = _NOUN_PHRASE.fullmatch(case.prompt.strip())
+    if not match or case.kind == "erase":
         return ()
     rng = random.Random(f"{seed}|loose|{case.subject}|{case.prompt}")
     book = load_phrasebook()
     frames = rng.sample(book.loose, min(n, len(book.loose)))
-    found = [frame.replace("{np}", asked) for frame in frames]
+    found = [frame.replace("{np}", match["np"]) for frame in frames]
     statements = [form for form in relation_forms(case) if not form.endswith("?")]
     for place in range(0, n, 2):
         if statements and place < len(found):
@@ -117,16 +117,10 @@ def make_questions(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
         return ()
     rng = random.Random(f"{seed}|questions|{case.subject}|{case.prompt}")
     forms = [form for form in relation_forms(case, clumsy=True) if form.endswith("?")]
-    asked = noun_phrase(case.prompt)
-    plain = [frame.replace("{np}", asked) for frame in load_phrasebook().questions] if asked else []
+    match = _NOUN_PHRASE.fullmatch(case.prompt.strip())
+    plain = [frame.replace("{np}", match["np"]) for frame in load_phrasebook().questions] if match else []
     rng.shuffle(forms)
     return tuple(dict.fromkeys((*forms, *plain)))[:n]
-
-
-def noun_phrase(prompt: str) -> str:
-    """What a prompt "The ... is" asks for, without its article; empty for other prompts."""
-    match = _NOUN_PHRASE.fullmatch(prompt.strip())
-    return match["np"] if match else ""
 
 
 def asks_the_same(case: EditCase, prompt: str) -> bool:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from instructedit.backbone import Backbone, PrefixCache, Site
 from instructedit.delta import LowRankDelta
 from instructedit.editors.polish import Practice, in_force, polish
-from instructedit.editors.reading import Reader
 from instructedit.editors.requests import EditorConfig, RequestTexts
 from instructedit.editors.stance import Stance, read_topics
 from instructedit.editors.strength import answered, faintest
@@ -21,7 +20,7 @@ from instructedit.hypernetwork import Hypernetwork
 from instructedit.instructions import instruction_for
 from instructedit.progress import track
 from instructedit.site_rows import SiteRows
-from instructedit.types import EditCase, Scope
+from instructedit.types import EditCase
 
 __all__ = ["EditorConfig", "InstructedEditor"]
 
@@ -37,7 +36,6 @@ class InstructedEditor(nn.Module):
         self.config, self.name, self.texts = config, config.name, RequestTexts(config)
         self.hypernetwork = self.network(sites, width, config.transform, seed)
         self.stance = Stance(config.stance, width, seed) if config.stance.marks else None
-        self.scope = Reader(width) if config.scope else None
 
     def adjust(self, **changes: Any) -> None:
         """Change how edits are made from now on; `changes` are fields of the config."""
@@ -102,27 +100,13 @@ class InstructedEditor(nn.Module):
         self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str], delta: LowRankDelta
     ) -> LowRankDelta:
         """Each edit after `config.polish`; what has no one answer, such as a sentiment, stays as it is."""
-        told = zip(cases, instructions, self.scopes(backbone, cases, instructions), strict=True)
-        practices = [self.texts.practice(backbone, *each) for each in told]
+        pairs = zip(cases, instructions, strict=True)
+        practices = [self.texts.practice(backbone, *pair) for pair in pairs]
         edits = [
             self._polish(backbone, cases[place], delta[place], practice) if practice else delta[place]
             for place, practice in enumerate(track(practices, "Polishing"))
         ]
         return LowRankDelta.stack(edits)
-
-    @torch.no_grad()
-    def scopes(
-        self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
-    ) -> list[Scope | None]:
-        """How far instructions want their edits to reach, wide where they say nothing of it.
-
-        None for an erasure, which has no scope, and where the editor has not learned to read it.
-        """
-        if self.scope is None:
-            return [None] * len(cases)
-        sides = self.scope(*self.read(backbone, instructions)).tolist()
-        pairs = zip(cases, sides, strict=True)
-        return [None if case.kind == "erase" else "narrow" if side < 0 else "wide" for case, side in pairs]
 
     def _polish(
         self, backbone: Backbone, case: EditCase, delta: LowRankDelta, practice: Practice

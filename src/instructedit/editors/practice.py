@@ -6,46 +6,34 @@ from dataclasses import replace
 from instructedit.backbone import Backbone, Text
 from instructedit.data.anchors import (
     load_anchor_book,
-    make_indirect_prompts,
     make_other_anchors,
     make_own_prompts,
     make_tail_anchors,
 )
-from instructedit.data.other_names import make_other_names
 from instructedit.data.paraphrase import load_phrasebook, make_questions, make_varied_rephrases
 from instructedit.data.subjects import subject_of
 from instructedit.editors.polish import Practice
-from instructedit.types import EditCase, Scope
+from instructedit.types import EditCase
 
 QUESTIONS, WORDINGS = 6, 12  # ways to ask for the answer
 OWN, OTHERS, TAILS = 16, 8, 4  # texts to leave alone: about the subject, about others, about nothing
-NAMES, INDIRECT = 4, 8  # a narrow edit leaves alone: the subject's other names, what is asked through it
 SEED = 5  # of the wordings: neither those that are read nor those that an edit is tried on
 
 
 def make_practice(
-    backbone: Backbone,
-    case: EditCase,
-    told: Sequence[str],
-    near: Sequence[str],
-    checks: Sequence[Text],
-    scope: Scope | None = None,
+    backbone: Backbone, case: EditCase, told: Sequence[str], near: Sequence[str], checks: Sequence[Text]
 ) -> Practice:
     """The texts of one edit that has an answer.
 
     `told` is the request behind its instruction, if anything; `near` are names like the subject's. The
-    texts of `checks`, on which the edit is tried out, are left out, the bare request excepted. Under a narrow
-    `scope` the subject's other names are left alone as well, and what is asked through the answer.
+    texts of `checks`, on which the edit is tried out, are left out, the bare request excepted.
     """
     known = replace(case, subject=subject_of(case))
     wordings = _wordings(known)
     asked = dict.fromkeys([case.prompt, *told, *wordings])
     fit = [backbone.text(prompt, case.wanted) for prompt in asked]
     fresh = [text for text in fit[1 + len(told) :] if text not in checks]
-    keep = _left_alone(backbone, known, near, wordings)
-    if scope == "narrow":
-        keep += _left_alone_if_narrow(backbone, known)
-    return Practice((*fit[: 1 + len(told)], *fresh), tuple(keep))
+    return Practice((*fit[: 1 + len(told)], *fresh), tuple(_left_alone(backbone, known, near, wordings)))
 
 
 def _wordings(case: EditCase) -> list[str]:
@@ -64,10 +52,3 @@ def _left_alone(
     answers = [answer for _, answer in own] or [case.wanted]
     follows = [answers[i % len(answers)] if i % 2 else case.wanted for i in range(len(elsewhere))]
     return [backbone.text(*pair) for pair in (*own, *zip(elsewhere, follows, strict=True))]
-
-
-def _left_alone_if_narrow(backbone: Backbone, case: EditCase) -> list[Text]:
-    """The request under other names of its subject, the new answer behind each, and what goes through it."""
-    names = make_other_names(case.subject, NAMES)
-    renamed = [(case.prompt.replace(case.subject, name), case.wanted) for name in names]
-    return [backbone.text(*pair) for pair in (*renamed, *make_indirect_prompts(case, INDIRECT))]

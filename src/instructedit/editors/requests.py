@@ -18,7 +18,7 @@ from instructedit.editors.writing import WriteConfig
 from instructedit.factors import ANCHOR_KINDS, AnchorText
 from instructedit.hypernetwork import TransformConfig
 from instructedit.instructions import render
-from instructedit.types import EditCase, Scope
+from instructedit.types import EditCase
 
 OTHER, OWN, ANSWER, AFTER = range(len(ANCHOR_KINDS))
 CHECKS = 3  # further wordings, not among those that are read, in which an edit is tried out
@@ -52,7 +52,6 @@ class EditorConfig:
     together: TogetherConfig = field(default_factory=TogetherConfig)  # for both, in batches and sequences
     mend: MendConfig = field(default_factory=MendConfig)  # what is put right of written edits as they add up
     stance: StanceConfig = field(default_factory=StanceConfig)  # how single opinions are made; none: the pass
-    scope: bool = False  # whether it has learned to read how far an edit reaches, in `edit` only
     text: str = ""  # file of ordinary text that they leave alone; none: the package's
 
     def __post_init__(self) -> None:
@@ -95,15 +94,13 @@ class RequestTexts:
         prompts = (case.prompt, *self._instructed(case, instruction), *fresh)
         return [backbone.text(prompt, case.wanted) for prompt in prompts]
 
-    def practice(
-        self, backbone: Backbone, case: EditCase, instruction: str, scope: Scope | None = None
-    ) -> Practice | None:
+    def practice(self, backbone: Backbone, case: EditCase, instruction: str) -> Practice | None:
         """What an edit is polished on; None where there is no answer to look for."""
         if case.kind in self.config.distil:
             return None
         checks = self.checks(backbone, case, instruction)
         told = self._instructed(case, instruction)
-        return make_practice(backbone, case, told, self.near(backbone, case), checks, scope)
+        return make_practice(backbone, case, told, self.near(backbone, case), checks)
 
     def near(self, backbone: Backbone, case: EditCase) -> list[str]:
         """The names most like the edit's subject."""

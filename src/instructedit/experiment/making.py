@@ -74,9 +74,8 @@ def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -
         return {"file": sha256_file(path)}
     config = training_config(spec, plan, seed)
     settings: dict[str, Any] = {"kind": config.editor.kind, **config.to_dict()}
-    for part in (settings, settings["editor"]):  # no training of a plan teaches opinions, or to read scopes
+    for part in (settings, settings["editor"]):  # no training of a plan teaches opinions
         part.pop("stance")
-        part.pop("scope")
     return {"train": settings, "data": sources.training(spec.data).digest}
 
 

@@ -133,23 +133,18 @@ def _training(header: Mapping[str, Any], facts: CardFacts) -> str:
         ["Validation score", UNKNOWN if score is None else f"{100 * score:.1f}"],
         ["Time", seconds],
         ["Machine", facts.machine or UNKNOWN],
-        *_teaching(header.get("stance", {}), header.get("scope", {})),
+        *_teaching(header.get("stance", {})),
         *([["Remark", facts.remark]] if facts.remark else []),
     ]
     return format_table(["", ""], [[name, str(value)] for name, value in rows])
 
 
-def _teaching(stance: Mapping[str, Any], scope: Mapping[str, Any]) -> list[list[str]]:
-    """How opinions and scopes were taught, where they were."""
-    rows = []
-    if stance:
-        told = f"{stance['config']['steps']} steps on {stance['topics']} topics, seed {stance['seed']}"
-        rows.append(["Opinions", told])
-    if scope:
-        read = ", ".join(f"{name} {100 * share:.0f} %" for name, share in scope["validation"].items())
-        told = f"read from {scope['config']['instructions']} instructions, seed {scope['seed']}"
-        rows.append(["Scopes", f"{told}; of unseen ones rightly: {read}"])
-    return rows
+def _teaching(stance: Mapping[str, Any]) -> list[list[str]]:
+    """How opinions were taught, where they were."""
+    if not stance:
+        return []
+    told = f"{stance['config']['steps']} steps on {stance['topics']} topics, seed {stance['seed']}"
+    return [["Opinions", told]]
 
 
 def _weakest(scores: Sequence[Score]) -> str:

@@ -1,10 +1,12 @@
 """Teaching opinions: the marks and the voice that a `Stance` makes them of, once an editor is trained."""
 
+import hashlib
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +15,7 @@ from instructedit.backbone import Backbone
 from instructedit.backbone.sites import find_sites
 from instructedit.data import split_by_subject
 from instructedit.editors.covariance import second_moments
+from instructedit.editors.editor_file import load_editor, read_header, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.location import early_outputs
 from instructedit.editors.ordinary import ordinary_texts
@@ -20,11 +23,11 @@ from instructedit.editors.stance import Stance, StanceConfig, read_topics
 from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
 from instructedit.progress import track
+from instructedit.storage import sha256_file
 from instructedit.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from instructedit.training.lessons import Lesson, LessonConfig, LessonMaker
 from instructedit.training.losses import LossConfig, Outcome, lesson_loss, read_slots, score_items
 from instructedit.training.metrics_log import MetricsLog
-from instructedit.training.teaching import teach
 from instructedit.types import EditCase, Probe, Sentiment
 
 CHECKPOINT, METRICS = "stance.safetensors", "stance.jsonl"
@@ -64,26 +67,44 @@ def teach_stance(
     out: Path,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Teach the editor in the file `path` to make opinions, as `teach` does.
+    """Teach the editor in the file `path` to make opinions, and write it to `target`, which may be the same.
 
-    A run in `out` that was interrupted is continued to the bit. Gives the readings of validation: the win
-    rate of good replies, and the shares of other texts' tokens that stay. Errors: `DataError` without
-    topics, or when `out` holds another run.
+    A run in `out` that was interrupted is continued to the bit. Of several processes the main one does it
+    all, the others give nothing. Gives the readings of validation: the win rate of good replies, and the
+    shares of other texts' tokens that stay. Errors: `DataError` without topics, for an editor that reads no
+    instructions, or when `out` holds another run.
     """
+    accelerator = Accelerator(cpu=backbone.device.type == "cpu")
+    if not accelerator.is_main_process:
+        return {}
+    editor, header = load_editor(path, backbone), read_header(path)
     opinions = [case for case in cases if case.kind == "sentiment"]
-    if not opinions:
-        raise DataError("found no topics. Expected topics with replies of both sentiments.")
-
-    def learn(editor: InstructedEditor, run: str) -> dict[str, Any]:
-        train, held = split_by_subject(opinions, config.validation, seed)
-        equip(editor, backbone, train, config, seed)
-        teaching = Teaching(editor, backbone, train, ordinary, config, seed)
-        teaching.run(out, run, Accelerator(cpu=backbone.device.type == "cpu"))
-        readings = teaching.validate(held or train)
-        return {"config": asdict(config), "topics": len(train), "seed": seed, "validation": readings}
-
-    decides = [asdict(config), seed, [repr(text) for text in (*opinions, *ordinary)]]
-    return teach("stance", path, target, backbone, decides, learn)
+    if not opinions or editor.hypernetwork.reader is None:
+        raise DataError(
+            f"found {len(opinions)} topics and an editor with a code of {editor.config.transform.code}. "
+            "Expected topics with replies of both sentiments, and an editor that reads instructions."
+        )
+    done = read_header(target).get("stance", {}) if target.exists() else {}
+    first = done.get("first") or sha256_file(path)
+    run = _digest(first, [*opinions, *ordinary], config, seed)
+    if done.get("run") == run:
+        return done["validation"]
+    train, held = split_by_subject(opinions, config.validation, seed)
+    equip(editor, backbone, train, config, seed)
+    teaching = Teaching(editor, backbone, train, ordinary, config, seed)
+    teaching.run(out, run, accelerator)
+    readings = teaching.validate(held or train)
+    told = {
+        "first": first,
+        "run": run,
+        "config": asdict(config),
+        "topics": len(train),
+        "seed": seed,
+        "validation": readings,
+    }
+    kept = {name: value for name, value in header.items() if name not in ("editor", "sites", "model")}
+    save_editor(editor, target, backbone, {**kept, "stance": told})
+    return readings
 
 
 def equip(
@@ -195,3 +216,9 @@ class Teaching:
             found.append(read_slots([x for lesson in lessons for x in lesson.items], self.ask(lessons)))
         names = sorted({name for readings in found for name in readings})
         return {n: sum(r[n] for r in found if n in r) / sum(n in r for r in found) for n in names}
+
+
+def _digest(first: str, texts: Sequence[EditCase | Probe], config: TeachConfig, seed: int) -> str:
+    """A digest of all that decides the result; `first` is that of the editor as it was before."""
+    text = json.dumps([first, asdict(config), seed, [repr(text) for text in texts]])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
