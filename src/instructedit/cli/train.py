@@ -115,11 +115,11 @@ def _train(
     facts: dict[str, Any],
 ) -> Report:
     """The steps, then opinions; with no steps the editor that the run begins with is kept, and taught."""
-    from instructedit.cli.loading import find_editor, load_model, load_pair
+    from instructedit.cli.loading import load_model, load_pair
     from instructedit.training.loop import EDITOR, train
 
     assert training.out is not None
-    begin = find_editor(str(training.begin)) if training.begin else None
+    begin = _begin(training)
     editor, data = training.out / EDITOR, {}
     taught = settings.stance.steps and any(case.kind == "sentiment" for case in cases)
     if settings.steps or begin is None:
@@ -204,19 +204,26 @@ def _read_training_cases(training: Training, sample: Sample) -> list[EditCase]:
     return cases
 
 
+def _begin(training: Training) -> Path | None:
+    """The file of the editor that the run begins with, where one is named."""
+    from instructedit.cli.loading import find_editor
+
+    return find_editor(str(training.begin)) if training.begin else None
+
+
 def _facts(cases: Sequence[EditCase], training: Training) -> dict[str, Any]:
     """What the editor's header says of the data: tasks with counts, and files with checksums."""
     from collections import Counter
 
-    from instructedit.cli.loading import find_editor
     from instructedit.storage import sha256_file
 
+    begin = _begin(training)
     files = [path for group in (training.data, training.text) if group for path in find_files(group)]
     return {
         "tasks": dict(sorted(Counter(case.task for case in cases).items())),
         "data": {path.name: sha256_file(path) for path in files},
         "own_data": training.own or not training.data,
-        **({"begin": sha256_file(find_editor(str(training.begin)))} if training.begin else {}),
+        **({"begin": sha256_file(begin)} if begin else {}),
         **({"banks": [sha256_file(path) for path in training.bank]} if training.bank else {}),
     }
 

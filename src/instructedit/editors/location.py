@@ -138,3 +138,8 @@ def read_keys(backbone: Backbone, located: Located, site: Site) -> Float[Tensor,
     with watch_sites(backbone) as (inputs, _):
         backbone.top(located.hidden[: located.requests])
     return located.keys(inputs[site.name])
+
+
+def size_given(backbone: Backbone, name: str, keys: Float[Tensor, "*n d_in"]) -> float:
+    """The root mean square of what the layer `name` gives to some keys."""
+    return float(backbone.modules[name](keys.to(backbone.dtype)).float().square().mean().sqrt())

@@ -10,7 +10,7 @@ from torch import Tensor
 from instructedit.backbone import Backbone
 from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
-from instructedit.editors.location import CONTEXTS, last_of, output_projections
+from instructedit.editors.location import CONTEXTS, last_of, output_projections, size_given
 from instructedit.editors.polish import DescentConfig, Practice, descend, in_force
 from instructedit.factors import watch_sites
 from instructedit.hypernetwork import Hypernetwork
@@ -62,8 +62,7 @@ def prepare(
         unit = config.scale / statistics[name].spread
         nothing = keys[name].new_zeros(1, 1, backbone.width)
         rows[name] = SiteRows((keys[name] * unit)[None, None], nothing, (found.rest[name] * unit)[None])
-        size = backbone.modules[name](keys[name].to(backbone.dtype)).float().square().mean().sqrt()
-        rates[name] = config.rate * float(size)
+        rates[name] = config.rate * size_given(backbone, name, keys[name])
     start = network.solve(rows)
     for name, a in start.a.items():
         rates[name] /= float((a[0] @ keys[name]).abs().clamp(min=1e-6))

@@ -17,7 +17,7 @@ from instructedit.data import split_by_subject
 from instructedit.editors.covariance import second_moments
 from instructedit.editors.editor_file import load_editor, read_header, save_editor
 from instructedit.editors.instructed import InstructedEditor
-from instructedit.editors.location import early_outputs
+from instructedit.editors.location import early_outputs, size_given
 from instructedit.editors.ordinary import ordinary_texts
 from instructedit.editors.stance import Stance, StanceConfig, read_topics
 from instructedit.errors import DataError
@@ -121,8 +121,7 @@ def equip(
     texts = ordinary_texts(low, editor.config.text)
     moments = second_moments(low, texts[:: max(1, len(texts) // ORDINARY)], names=names)
     keys = read_topics(low, names, cases[:TOPICS])
-    given = {name: low.modules[name](keys[name].to(low.dtype)).float() for name in names}
-    stance.measure(moments, {name: float(x.square().mean().sqrt()) for name, x in given.items()})
+    stance.measure(moments, {name: size_given(low, name, keys[name]) for name in names})
     told = _instructions(cases, config.instructions, seed)
     states = torch.cat([editor.read(backbone, list(told)[i : i + 64])[0] for i in range(0, len(told), 64)])
     stance.sentiment.learn(states, torch.tensor(list(told.values()), device=states.device), config.ridge)
@@ -152,7 +151,7 @@ class Teaching:
         seed: int,
     ) -> None:
         assert editor.stance is not None
-        self.editor, self.stance, self.config, self.seed = editor, editor.stance, config, seed
+        self.stance, self.config, self.seed = editor.stance, config, seed
         sites = (*editor.config.stance.marks, *editor.config.stance.voice)
         self.backbone = backbone.reaching([site.name for site in sites])
         self.cases, self.maker = list(cases), LessonMaker(cases, ordinary, config.lessons)
