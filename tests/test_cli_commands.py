@@ -173,6 +173,9 @@ def test_evaluate_writes_rows_and_summary(cli: Run, folder: Path, records: Path,
     assert code == 0
     assert set(json.loads(text)["leverage"]) == {"scope"}
     assert not json.loads(text)["tasks"]
+    code, _, error = cli("evaluate", *arguments, "--contrast", "scop", "--force", "--dry-run")
+    assert code
+    assert "scope" in error
 
 
 def test_evaluate_shows_a_table_and_finds_data_by_environment(

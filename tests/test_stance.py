@@ -15,6 +15,7 @@ from instructedit.editors.reading import Reader
 from instructedit.editors.stance import Stance, StanceConfig
 from instructedit.errors import DataError
 from instructedit.evaluation import evaluate
+from instructedit.storage import sha256_file
 from instructedit.training.lessons import LessonConfig
 from instructedit.training.stance import TeachConfig, Teaching, equip, teach_stance
 from instructedit.types import EditCase
@@ -197,6 +198,16 @@ def test_what_was_taught_is_not_taught_again(
     first = teach_stance(path, path, llama, opinions(), [], CONFIG, path.parent)
     monkeypatch.setattr(Teaching, "run", lambda *_: pytest.fail("taught again"))
     assert teach_stance(path, path, llama, opinions(), [], CONFIG, path.parent) == first
+
+
+def test_a_finished_file_does_not_stand_for_that_of_another_editor(llama: Backbone, path: Path) -> None:
+    target, other = path.parent / "taught.safetensors", path.parent / "other.safetensors"
+    again = tiny_editor(llama, seed=1)
+    again.adjust(distil=("sentiment",))
+    save_editor(again, other, llama, {})
+    for begin in (path, other):
+        teach_stance(begin, target, llama, opinions(), [], CONFIG, path.parent / begin.stem)
+        assert read_header(target)["stance"]["first"] == sha256_file(begin)
 
 
 def test_without_topics_or_instructions_nothing_can_be_taught(llama: Backbone, path: Path) -> None:

@@ -97,6 +97,10 @@ def evaluate_editor(
 ) -> Report:
     """Make each edit by itself, ask its probes before and after, and sum up with 95 % intervals."""
     check_folder(asking.out, force=asking.force)
+    if asking.contrast:
+        from instructedit.evaluation.contrasts import find_contrasts
+
+        find_contrasts(asking.contrast)
     cases = read_cases(asking.data, asking.task, sample, skip_bad=asking.skip_bad)
     with using_banks(asking.bank):
         if common.dry_run:

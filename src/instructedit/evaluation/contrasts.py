@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+from instructedit.errors import unknown_name
 from instructedit.evaluation.bootstrap import Clusters, clusters_of
 from instructedit.evaluation.rows import Row, select
 from instructedit.types import EditCase, Scope, Sentiment
@@ -111,3 +112,15 @@ CONTRASTS = (
         "answers that are still the old one",
     ),
 )
+
+
+def find_contrasts(names: Sequence[str]) -> list[Contrast]:
+    """The contrasts of some names, in the order of `CONTRASTS`; of no names all.
+
+    Errors: `UnknownNameError` for a name that none has.
+    """
+    known = [contrast.name for contrast in CONTRASTS]
+    for name in names:
+        if name not in known:
+            raise unknown_name("contrast", name, known)
+    return [contrast for contrast in CONTRASTS if not names or contrast.name in names]

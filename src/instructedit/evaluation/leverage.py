@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from instructedit.backbone import Backbone, PrefixCache
-from instructedit.errors import DataError, unknown_name
+from instructedit.errors import DataError
 from instructedit.evaluation.bootstrap import RESAMPLES, estimate, paired_difference
-from instructedit.evaluation.contrasts import CONTRASTS, Contrast
+from instructedit.evaluation.contrasts import CONTRASTS, Contrast, find_contrasts
 from instructedit.evaluation.rows import Row
 from instructedit.evaluation.single import evaluate
 from instructedit.instructions.banks import Split
@@ -56,13 +56,9 @@ def measure_leverage(
 
     Errors: `DataError` when no case is fit for any contrast; `UnknownNameError` for one that is none.
     """
-    names = [contrast.name for contrast in CONTRASTS]
-    for name in contrasts:
-        if name not in names:
-            raise unknown_name("contrast", name, names)
     rows: list[Row] = []
     summary: dict[str, dict[str, dict[str, Any]]] = {}
-    for contrast in [c for c in CONTRASTS if not contrasts or c.name in contrasts]:
+    for contrast in find_contrasts(contrasts):
         fit = [case for case in cases if contrast.takes(case)]
         sides: dict[str, list[Row]] = {}
         for condition in contrast.conditions if fit else ():

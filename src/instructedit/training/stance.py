@@ -85,7 +85,7 @@ def teach_stance(
             "Expected topics with replies of both sentiments, and an editor that reads instructions."
         )
     done = read_header(target).get("stance", {}) if target.exists() else {}
-    first = done.get("first") or sha256_file(path)
+    first = (path == target and done.get("first")) or sha256_file(path)
     run = _digest(first, [*opinions, *ordinary], config, seed)
     if done.get("run") == run:
         return done["validation"]
