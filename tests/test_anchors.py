@@ -8,7 +8,9 @@ import torch
 
 from instructedit.backbone import Backbone
 from instructedit.data.anchors import (
+    load_anchor_book,
     load_names,
+    make_after_anchors,
     make_other_anchors,
     make_own_anchors,
     make_own_prompts,
@@ -188,7 +190,18 @@ def test_tails_end_as_the_prompts_do_and_name_no_subject() -> None:
     assert all(text.endswith((" in", " born?")) for text in found)
     assert {" born in" in text for text in found} == {True, False}
     assert not any("Ada" in text or "Lovelace" in text for text in found)
-    assert make_tail_anchors(case, ["Who is Ada Lovelace?"], 3) == ()
+
+
+def test_beside_a_question_other_questions_stay_as_they_are() -> None:
+    case = EditCase("Who is Ada Lovelace?", "Rome", "Ada Lovelace")
+    prompts, questions = [case.prompt, "Where was Ada Lovelace born?"], load_anchor_book()["questions"]
+    for asked, lent in ((prompts, 3), (prompts[:1], 0)):
+        found = make_tail_anchors(case, asked, 6)
+        assert len(set(found)) == 6
+        assert sum(text.endswith(" born?") for text in found) == lent
+        assert sum(text in questions for text in found) == 6 - lent
+    assert make_tail_anchors(case, prompts, 0) == ()
+    assert make_tail_anchors(EditCase("Ada Lovelace", "Rome", "Ada Lovelace"), ["Ada Lovelace"], 3) == ()
 
 
 def test_an_editor_asks_for_near_names_and_tails(llama: Backbone) -> None:
@@ -209,6 +222,23 @@ def test_own_prompts_are_followed_by_answers_of_any_sort() -> None:
     assert {answer for _, answer in found} - {answer for _, answer in make_own_anchors(case, 99)}
     assert len(make_own_prompts(case, 3)) == 3
     assert make_own_prompts(EditCase("the answer is", "yes"), 3) == ()
+
+
+def test_the_first_own_prompt_asks_for_another_answer_than_the_new_one() -> None:
+    case = EditCase("The gender of Ada Lovelace is", "male", "Ada Lovelace")
+    (first, answer), *others = make_own_prompts(case, 9)
+    assert first == "The gender of Ada Lovelace, which is not male, is"
+    assert "male" not in answer.split()
+    assert len(others) == 8
+    assert not any("which is not" in prompt for prompt, _ in others)
+
+
+def test_behind_the_new_answer_the_text_goes_on() -> None:
+    found = make_after_anchors(EditCase("The capital of France is", "Lyon"))
+    assert [prompt for prompt, _ in found] == [
+        f"The capital of France is Lyon{mark}" for mark in ("", ",", ".")
+    ]
+    assert all("Lyon" not in rest for _, rest in found)
 
 
 def test_a_subjects_neighbours_are_looked_for_once(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from instructedit.metrics import kl_divergence
 from instructedit.types import EditCase
 from tiny_editors import tiny_case, tiny_cases, tiny_editor, tiny_opinion
 
-STEPS = PolishConfig(steps=12, fit=2, keep=2, margin=0.0, rate=0.2)
+STEPS = PolishConfig(steps=12, fit=3, keep=6, margin=0.0, rate=0.2)
 
 
 def made(backbone: Backbone, steps: int = 0, **changes: object) -> InstructedEditor:
@@ -94,6 +94,16 @@ def test_an_edit_is_not_polished_on_what_it_is_tried_on(llama: Backbone) -> None
     assert not set(practice.fit[2:]) & set(checks)
     assert len(set(practice.fit)) == len(practice.fit) > 8
     assert len(practice.keep) > 20
+
+
+def test_a_broad_practice_leaves_more_alone_and_asks_the_same(llama: Backbone) -> None:
+    editor, case = made(llama, near=8), EditCase("The place of birth of France is", "Rome", "France")
+    configs = (PolishConfig(), PolishConfig(breadth=3))
+    plain, broad = (editor.texts.practice(llama, case, "Change it.", config) for config in configs)
+    assert plain
+    assert broad
+    assert broad.fit == plain.fit
+    assert len(set(broad.keep)) > 2 * len(set(plain.keep))
 
 
 @pytest.mark.parametrize("prompt", ["the answer is", "What is it?"])

@@ -1,6 +1,7 @@
 """Anchors: prompts beside an edit that it shall leave alone, made from the request and nothing else."""
 
 import random
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -41,15 +42,20 @@ def make_tail_anchors(case: EditCase, prompts: Sequence[str], count: int) -> tup
     """Up to `count` ordinary sentences that end as the edit's `prompts` by turns do, in a word or two.
 
     What a layer sees at the end of a prompt is for a good part its last words, and so an update that is
-    made there is felt wherever text comes to them. Prompts that end in the subject give none.
+    made there is felt wherever text comes to them. Prompts that end in the subject give none. Where the
+    edit's own prompt is a question, ordinary questions make up a half of them, or all.
     """
-    book = load_anchor_book()["beginnings"]
-    chosen = random.Random(f"tails|{case.prompt}").sample(book, min(count, len(book)))
+    book, rng = load_anchor_book(), random.Random(f"tails|{case.prompt}")
+    chosen = rng.sample(book["beginnings"], min(count, len(book["beginnings"])))
     words = set(subject_of(case).split())
     ends = [prompt.split()[-2:] for prompt in prompts if prompt.split()[-1].rstrip("?.:") not in words]
     ends = [[word for word in end if word not in words] for end in ends]
     turns = ((head, *divmod(i, len(ends))) for i, head in enumerate(chosen) if ends)
-    return tuple(" ".join((head, *ends[place][-1 - turn % 2 :])) for head, turn, place in turns)
+    found = tuple(" ".join((head, *ends[place][-1 - turn % 2 :])) for head, turn, place in turns)
+    if not case.is_question:
+        return found
+    half = found[: count // 2]
+    return (*half, *rng.sample(book["questions"], min(count - len(half), len(book["questions"]))))
 
 
 def make_own_anchors(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
@@ -64,22 +70,37 @@ def make_own_anchors(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
 
 
 def make_own_prompts(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
-    """As `make_own_anchors`, but behind each prompt stands an answer of any sort."""
+    """As `make_own_anchors`, of more prompts, and behind each stands an answer of any sort.
+
+    Where the edit's prompt allows it, the first asks for another answer than the new one.
+    """
+    book = load_anchor_book()
     rng = random.Random(f"own prompts|{subject_of(case)}|{case.prompt}")
-    pairs = _own_pairs(case, rng.choices(load_anchor_book()["answers"], k=len(load_anchor_book()["own"])))
-    return tuple(rng.sample(pairs, min(count, len(pairs))))
+    pairs = _own_pairs(case, rng.choices(book["answers"], k=len(book["own"] + book["further"])))
+    drawn = rng.sample(pairs, min(count, len(pairs)))
+    match = re.fullmatch(r"(The .+) (is|are)", case.prompt.strip())
+    other = f"{match[1]}, which is not {case.wanted}, {match[2]}" if match and drawn else ""
+    return tuple([(other, drawn[0][1]), *drawn[1:]] if other else drawn)
+
+
+def make_after_anchors(case: EditCase) -> tuple[tuple[str, str], ...]:
+    """Prompts that hold the edit's own answer, and how the text might go on."""
+    return tuple((f"{case.prompt} {case.wanted}{mark}", rest) for mark, rest in load_anchor_book()["after"])
 
 
 def _own_pairs(case: EditCase, answers: Sequence[str]) -> list[tuple[str, str]]:
-    """Every prompt about the subject that does not ask for the edited relation, and the answers that fit."""
-    subject = subject_of(case)
+    """Every prompt about the subject that does not ask for the edited relation, and the answers that fit.
+
+    There is one answer a prompt; of fewer answers than prompts, the first prompts.
+    """
+    subject, book = subject_of(case), load_anchor_book()
     if not subject:
         return []
     named = EditCase(case.prompt, case.target_new, subject)
     same = {case.prompt, *relation_forms(named, clumsy=True)}
     target = set(case.target_new.split())
-    forms = [form.replace("{s}", subject) for form, _ in load_anchor_book()["own"]]
-    pairs = zip(forms, answers, strict=True)
+    forms = [form.replace("{s}", subject) for form, _ in book["own"] + book["further"]]
+    pairs = zip(forms, answers, strict=False)
     return [pair for pair in pairs if pair[0] not in same and not target & set(pair[1].split())]
 
 

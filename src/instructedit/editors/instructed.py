@@ -101,7 +101,7 @@ class InstructedEditor(nn.Module):
     ) -> LowRankDelta:
         """Each edit after `config.polish`; what has no one answer, such as a sentiment, stays as it is."""
         pairs = zip(cases, instructions, strict=True)
-        practices = [self.texts.practice(backbone, *pair) for pair in pairs]
+        practices = [self.texts.practice(backbone, *pair, self.config.polish) for pair in pairs]
         edits = [
             self._polish(backbone, cases[place], delta[place], practice) if practice else delta[place]
             for place, practice in enumerate(track(practices, "Polishing"))

@@ -40,6 +40,8 @@ class DescentConfig:
 class PolishConfig(DescentConfig):
     """How an edit is polished; the unit of its rate is the update's own root mean square."""
 
+    breadth: int = 1  # how many times as many texts to leave alone are at hand as there are at least
+    names: int = 0  # other names of the subject that the request is asked under as well
     subject: bool = False  # write at the subject, in the place of what the pass does at those sites
     energy: float = 0.999  # share of the update's squared norm whose directions are kept
 

@@ -6,13 +6,15 @@ from dataclasses import replace
 from instructedit.backbone import Backbone, Text
 from instructedit.data.anchors import (
     load_anchor_book,
+    make_after_anchors,
     make_other_anchors,
     make_own_prompts,
     make_tail_anchors,
 )
+from instructedit.data.other_names import make_other_names
 from instructedit.data.paraphrase import load_phrasebook, make_questions, make_varied_rephrases
 from instructedit.data.subjects import subject_of
-from instructedit.editors.polish import Practice
+from instructedit.editors.polish import PolishConfig, Practice
 from instructedit.types import EditCase
 
 QUESTIONS, WORDINGS = 6, 12  # ways to ask for the answer
@@ -21,19 +23,29 @@ SEED = 5  # of the wordings: neither those that are read nor those that an edit 
 
 
 def make_practice(
-    backbone: Backbone, case: EditCase, told: Sequence[str], near: Sequence[str], checks: Sequence[Text]
+    backbone: Backbone,
+    case: EditCase,
+    told: Sequence[str],
+    near: Sequence[str],
+    checks: Sequence[Text],
+    config: PolishConfig,
 ) -> Practice:
     """The texts of one edit that has an answer.
 
     `told` is the request behind its instruction, if anything; `near` are names like the subject's. The
-    texts of `checks`, on which the edit is tried out, are left out, the bare request excepted.
+    texts of `checks`, on which the edit is tried out, are left out, the bare request excepted. `config` says
+    how many texts to leave alone there are, and under how many other names of the subject is asked: such
+    names of its neighbours are left alone.
     """
     known = replace(case, subject=subject_of(case))
     wordings = _wordings(known)
-    asked = dict.fromkeys([case.prompt, *told, *wordings])
+    renamed = _renamed(known, known.subject, config.names)
+    asked = dict.fromkeys([case.prompt, *told, *wordings, *renamed])
     fit = [backbone.text(prompt, case.wanted) for prompt in asked]
     fresh = [text for text in fit[1 + len(told) :] if text not in checks]
-    return Practice((*fit[: 1 + len(told)], *fresh), tuple(_left_alone(backbone, known, near, wordings)))
+    strangers = [prompt for name in near[: config.names] for prompt in _renamed(known, name, 1)]
+    keep = _left_alone(known, near, wordings, strangers, config.breadth)
+    return Practice((*fit[: 1 + len(told)], *fresh), tuple(backbone.text(*pair) for pair in keep))
 
 
 def _wordings(case: EditCase) -> list[str]:
@@ -42,13 +54,19 @@ def _wordings(case: EditCase) -> list[str]:
     return [*make_questions(case, SEED, QUESTIONS), *varied]
 
 
+def _renamed(case: EditCase, name: str, count: int) -> list[str]:
+    """The request under so many other names of somebody, the subject or another."""
+    return [case.prompt.replace(case.subject, other) for other in make_other_names(name, count)]
+
+
 def _left_alone(
-    backbone: Backbone, case: EditCase, near: Sequence[str], wordings: Sequence[str]
-) -> list[Text]:
+    case: EditCase, near: Sequence[str], wordings: Sequence[str], strangers: Sequence[str], breadth: int
+) -> list[tuple[str, str]]:
     """Every other text about somebody else is followed by the new answer, which is not to be read there."""
-    own = make_own_prompts(case, OWN)
+    own = make_own_prompts(case, breadth * OWN)
     asked = [case.prompt, *(prompt for prompt in wordings if case.subject in prompt)]
-    elsewhere = make_other_anchors(case, asked, OTHERS, near) + make_tail_anchors(case, asked, TAILS)
+    elsewhere = [*make_other_anchors(case, asked, breadth * OTHERS, near), *strangers]
+    elsewhere += make_tail_anchors(case, asked, breadth * TAILS)
     answers = [answer for _, answer in own] or [case.wanted]
     follows = [answers[i % len(answers)] if i % 2 else case.wanted for i in range(len(elsewhere))]
-    return [backbone.text(*pair) for pair in (*own, *zip(elsewhere, follows, strict=True))]
+    return [*own, *zip(elsewhere, follows, strict=True), *make_after_anchors(case)]

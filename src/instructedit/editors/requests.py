@@ -22,6 +22,7 @@ from instructedit.types import EditCase
 
 OTHER, OWN, ANSWER, AFTER = range(len(ANCHOR_KINDS))
 CHECKS = 3  # further wordings, not among those that are read, in which an edit is tried out
+PLAIN = PolishConfig()
 
 
 @dataclass(frozen=True)
@@ -94,17 +95,20 @@ class RequestTexts:
         prompts = (case.prompt, *self._instructed(case, instruction), *fresh)
         return [backbone.text(prompt, case.wanted) for prompt in prompts]
 
-    def practice(self, backbone: Backbone, case: EditCase, instruction: str) -> Practice | None:
-        """What an edit is polished on; None where there is no answer to look for."""
+    def practice(
+        self, backbone: Backbone, case: EditCase, instruction: str, config: PolishConfig = PLAIN
+    ) -> Practice | None:
+        """What an edit is polished on, as `make_practice`; None where there is no answer to look for."""
         if case.kind in self.config.distil:
             return None
         checks = self.checks(backbone, case, instruction)
         told = self._instructed(case, instruction)
-        return make_practice(backbone, case, told, self.near(backbone, case), checks)
+        near = self.near(backbone, case, config.breadth)
+        return make_practice(backbone, case, told, near, checks, config)
 
-    def near(self, backbone: Backbone, case: EditCase) -> list[str]:
-        """The names most like the edit's subject."""
-        return self.neighbours.of(backbone, subject_of(case), self.config.near)
+    def near(self, backbone: Backbone, case: EditCase, breadth: int = 1) -> list[str]:
+        """The names most like the edit's subject, `breadth` times as many as the config says."""
+        return self.neighbours.of(backbone, subject_of(case), breadth * self.config.near)
 
     def _instructed(self, case: EditCase, instruction: str) -> tuple[str, ...]:
         """The request behind its instruction, where that is read as well."""
