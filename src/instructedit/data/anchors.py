@@ -79,7 +79,7 @@ def make_own_prompts(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
     pairs = _own_pairs(case, rng.choices(book["answers"], k=len(book["own"] + book["further"])))
     drawn = rng.sample(pairs, min(count, len(pairs)))
     match = re.fullmatch(r"(The .+) (is|are)", case.prompt.strip())
-    other = f"{match[1]}, which is not {case.wanted}, {match[2]}" if match and drawn else ""
+    other = f"{match[1]}, which is not {case.target_new}, {match[2]}" if match and drawn else ""
     return tuple([(other, drawn[0][1]), *drawn[1:]] if other else drawn)
 
 
