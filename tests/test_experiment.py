@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,6 +88,21 @@ def test_the_packages_ordinary_text_is_in_the_key_of_what_reads_it(
     monkeypatch.setattr(ordinary, "plain_sentences", lambda: ["Another text."])
     assert {name for name, was in before.items() if was != describe(name)} == {"rome", "memit", "alphaedit"}
     assert describe("rome", text="own.txt") == own
+
+
+def test_a_training_keeps_its_key_when_the_polish_learns_something_new(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = start(values, tmp_path / "run", dry_run=True).workshop.keys
+    monkeypatch.setattr(type(keys.sources), "training", lambda *_: SimpleNamespace(digest="records"))
+
+    def polish(train: str, **changes: Any) -> dict[str, Any]:
+        spec = EditorSpec(train=train, set={"editor": {"polish": changes}} if changes else {})
+        return describe_editor(spec, keys.plan, keys.sources, 0)["train"]["editor"]["polish"]
+
+    assert not {"breadth", "names"} & set(polish("mend"))
+    assert polish("mend", breadth=2)["breadth"] == 2
+    assert polish("mend", names=1)["names"] == 1
 
 
 def test_two_workers_share_a_folder_and_run_no_cell_twice(values: dict[str, Any], tmp_path: Path) -> None:
