@@ -190,6 +190,7 @@ def test_tails_end_as_the_prompts_do_and_name_no_subject() -> None:
     assert all(text.endswith((" in", " born?")) for text in found)
     assert {" born in" in text for text in found} == {True, False}
     assert not any("Ada" in text or "Lovelace" in text for text in found)
+    assert make_tail_anchors(case, ["Who is Ada Lovelace?"], 3) == ()
 
 
 def test_beside_a_question_other_questions_stay_as_they_are() -> None:

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -64,7 +64,7 @@ def make_own_anchors(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
     The answer is not the subject's own: it stands for words that an edit meets behind other prompts. None
     asks for the edited relation, and no answer has a word of the new one.
     """
-    pairs = _own_pairs(case, [answer for _, answer in load_anchor_book()["own"]])
+    pairs = _own_pairs(case, load_anchor_book()["own"])
     rng = random.Random(f"own anchors|{subject_of(case)}|{case.prompt}")
     return tuple(rng.sample(pairs, min(count, len(pairs))))
 
@@ -76,11 +76,13 @@ def make_own_prompts(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
     """
     book = load_anchor_book()
     rng = random.Random(f"own prompts|{subject_of(case)}|{case.prompt}")
-    pairs = _own_pairs(case, rng.choices(book["answers"], k=len(book["own"] + book["further"])))
+    forms = [*(form for form, _ in book["own"]), *book["further"]]
+    pairs = _own_pairs(case, zip(forms, rng.choices(book["answers"], k=len(forms)), strict=True))
     drawn = rng.sample(pairs, min(count, len(pairs)))
     match = re.fullmatch(r"(The .+) (is|are)", case.prompt.strip())
-    other = f"{match[1]}, which is not {case.target_new}, {match[2]}" if match and drawn else ""
-    return tuple([(other, drawn[0][1]), *drawn[1:]] if other else drawn)
+    if match and drawn:
+        drawn[0] = (f"{match[1]}, which is not {case.target_new}, {match[2]}", drawn[0][1])
+    return tuple(drawn)
 
 
 def make_after_anchors(case: EditCase) -> tuple[tuple[str, str], ...]:
@@ -88,20 +90,16 @@ def make_after_anchors(case: EditCase) -> tuple[tuple[str, str], ...]:
     return tuple((f"{case.prompt} {case.wanted}{mark}", rest) for mark, rest in load_anchor_book()["after"])
 
 
-def _own_pairs(case: EditCase, answers: Sequence[str]) -> list[tuple[str, str]]:
-    """Every prompt about the subject that does not ask for the edited relation, and the answers that fit.
-
-    There is one answer a prompt; of fewer answers than prompts, the first prompts.
-    """
-    subject, book = subject_of(case), load_anchor_book()
+def _own_pairs(case: EditCase, pairs: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
+    """Those of some forms and answers that fit, with the subject in: none asks for the edited relation."""
+    subject = subject_of(case)
     if not subject:
         return []
     named = EditCase(case.prompt, case.target_new, subject)
     same = {case.prompt, *relation_forms(named, clumsy=True)}
     target = set(case.target_new.split())
-    forms = [form.replace("{s}", subject) for form, _ in book["own"] + book["further"]]
-    pairs = zip(forms, answers, strict=False)
-    return [pair for pair in pairs if pair[0] not in same and not target & set(pair[1].split())]
+    asked = ((form.replace("{s}", subject), answer) for form, answer in pairs)
+    return [pair for pair in asked if pair[0] not in same and not target & set(pair[1].split())]
 
 
 @cache

@@ -20,7 +20,7 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._read: WeakKeyDictionary[Backbone, tuple[Tensor, Tensor, Tensor]] = WeakKeyDictionary()
-        self._found: WeakKeyDictionary[Backbone, dict[tuple[str, int], list[str]]] = WeakKeyDictionary()
+        self._found: WeakKeyDictionary[Backbone, dict[str, list[str]]] = WeakKeyDictionary()
 
     @torch.no_grad()
     def of(self, backbone: Backbone, subject: str, count: int) -> list[str]:
@@ -31,11 +31,12 @@ class Neighbours:
         if not subject or not count:
             return []
         found = self._found.setdefault(backbone, {})
-        if (subject, count) not in found:
-            found[subject, count] = self._find(backbone, subject, count)
-        return found[subject, count]
+        if subject not in found:
+            found[subject] = self._find(backbone, subject)
+        return found[subject][:count]
 
-    def _find(self, backbone: Backbone, subject: str, count: int) -> list[str]:
+    def _find(self, backbone: Backbone, subject: str) -> list[str]:
+        """All names that are none of the subject's, the nearest first."""
         if backbone not in self._read:
             states = _last_states(backbone, load_names())
             mean, spread = states.mean(0), states.std(0).clamp(min=1e-6)
@@ -44,7 +45,7 @@ class Neighbours:
         likeness = known @ _unit((_last_states(backbone, [subject])[0] - mean) / spread)
         order = likeness.argsort(descending=True).tolist()
         names = (load_names()[place] for place in order)
-        return [name for name in names if name not in subject and subject not in name][:count]
+        return [name for name in names if name not in subject and subject not in name]
 
 
 def _last_states(backbone: Backbone, names: Sequence[str]) -> Float[Tensor, "n d"]:
