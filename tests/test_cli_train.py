@@ -154,6 +154,22 @@ def test_opinions_are_taught_to_an_editor_that_is_there(
     assert run_training(cli, config, folder, out, *again).code == 0  # as it was: nothing is taught twice
 
 
+def test_the_scope_is_taught_to_an_editor_that_is_there(
+    cli: Run, config: Path, folder: Path, tmp_path: Path
+) -> None:
+    from instructedit.editors.editor_file import read_header
+
+    first, out = tmp_path / "first", tmp_path / "second"
+    assert run_training(cli, config, folder, first).code == 0
+    again = ("--set", "steps=0", "--set", "editor.polish.scoped=true", "--json")
+    code, printed, err = run_training(
+        cli, config, folder, out, *again, "--begin", first / "editor.safetensors"
+    )
+    assert code == 0, err
+    assert {"unseen wordings, narrow", "unseen wordings, wide"} < set(json.loads(printed))
+    assert read_header(Path(json.loads(printed)["editor"]))["editor"]["polish"]["scoped"] is True
+
+
 def test_a_run_without_steps_or_opinions_is_refused(
     cli: Run, config: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -100,9 +100,10 @@ def test_a_training_keeps_its_key_when_the_polish_learns_something_new(
         spec = EditorSpec(train=train, set={"editor": {"polish": changes}} if changes else {})
         return describe_editor(spec, keys.plan, keys.sources, 0)["train"]["editor"]["polish"]
 
-    assert not {"breadth", "names"} & set(polish("mend"))
+    assert not {"breadth", "names", "whole", "scoped"} & set(polish("mend"))
     assert polish("mend", breadth=2)["breadth"] == 2
     assert polish("mend", names=1)["names"] == 1
+    assert polish("mend", whole=True)["whole"] is True
 
 
 def test_two_workers_share_a_folder_and_run_no_cell_twice(values: dict[str, Any], tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.editor_file import load_editor, save_editor
 from instructedit.editors.instructed import InstructedEditor
-from instructedit.editors.polish import PolishConfig, Practice, polish
+from instructedit.editors.polish import (
+    BEND,
+    DescentConfig,
+    PolishConfig,
+    Practice,
+    polish,
+    prepare_drill,
+    text_losses,
+)
 from instructedit.errors import DataError
 from instructedit.factors import answer_nll
 from instructedit.metrics import kl_divergence
@@ -46,6 +54,21 @@ def test_polish_lowers_what_it_is_judged_by(backbone: Backbone) -> None:
     before = losses(backbone, delta, practice)
     after = losses(backbone, polish(backbone, delta, practice, STEPS), practice)
     assert after[0] + STEPS.weight * after[1] < before[0] + STEPS.weight * before[1]
+
+
+def test_an_answer_as_a_whole_lacks_what_its_tokens_lack_together(backbone: Backbone) -> None:
+    fit = (backbone.text("the answer is", "Rome"), backbone.text("the answer is", "a very long name"))
+    drill = prepare_drill(backbone, Practice(fit, (backbone.text("the sky is", "blue and wide"),)))
+    delta = made(backbone).edit(backbone, [tiny_case(0)], [""])
+    configs = (DescentConfig(margin=0.0), DescentConfig(margin=0.0, whole=True))
+    plain, whole = (
+        BEND * torch.expm1(text_losses(backbone, delta, drill, range(3), config).detach() / BEND)
+        for config in configs
+    )
+    sizes = torch.tensor([len(text.positions) for text in fit])
+    assert sizes.max() > 1
+    torch.testing.assert_close(whole[:2], plain[:2] * sizes, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(whole[2], plain[2])  # what is left alone is measured as before
 
 
 def test_a_polished_update_reads_what_it_read_before(llama: Backbone) -> None:

@@ -114,7 +114,7 @@ def _train(
     model: ModelChoice,
     facts: dict[str, Any],
 ) -> Report:
-    """The steps, then opinions; with no steps the editor that the run begins with is kept, and taught."""
+    """The steps, then opinions and scope; with no steps the editor that it begins with is kept and taught."""
     from instructedit.cli.loading import load_model, load_pair
     from instructedit.training.loop import EDITOR, train
 
@@ -122,6 +122,7 @@ def _train(
     begin = _begin(training)
     editor, data = training.out / EDITOR, {}
     taught = settings.stance.steps and any(case.kind == "sentiment" for case in cases)
+    scoped = settings.editor.polish.scoped
     if settings.steps or begin is None:
         backbone = load_model(replace(model, sites=settings.sites, blocks=settings.blocks))
         result = train(
@@ -136,12 +137,13 @@ def _train(
         )
         begin = editor
         data = {"score": result.score, "step": result.step, "steps": result.steps_run}
-    elif taught:
+    elif taught or scoped:
         backbone, _ = load_pair(model, str(begin))
     else:
         raise DataError(
-            "there is nothing to train: no steps, and no opinions to teach. Expected --set steps=N, or "
-            "records with replies of both sentiments and --set stance.steps=N."
+            "there is nothing to train: no steps, no opinions and no scope to teach. Expected --set steps=N, "
+            "records with replies of both sentiments and --set stance.steps=N, or "
+            "--set editor.polish.scoped=true."
         )
     if taught:
         from instructedit.training.stance import teach_stance
@@ -149,7 +151,13 @@ def _train(
         told = teach_stance(
             begin, editor, backbone, cases, course.ordinary, settings.stance, training.out, settings.seed
         )
+        begin = editor
         data |= {f"opinions, {name}": round(value, 4) for name, value in told.items()}
+    if scoped:
+        from instructedit.training.scope import teach_scope_file
+
+        read = teach_scope_file(begin, editor, backbone, settings.seed)
+        data |= {f"unseen wordings, {name}": round(value, 4) for name, value in read.items()}
     data = {"editor": str(editor), **data}
     return Report(data, [make_facts("Trained", data)])
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from instructedit.backbone import Backbone, PrefixCache, Site
 from instructedit.delta import LowRankDelta
 from instructedit.editors.polish import Practice, in_force, polish
+from instructedit.editors.reading import Reader
 from instructedit.editors.requests import EditorConfig, RequestTexts
 from instructedit.editors.stance import Stance, read_topics
 from instructedit.editors.strength import answered, faintest
@@ -20,9 +21,11 @@ from instructedit.hypernetwork import Hypernetwork
 from instructedit.instructions import instruction_for
 from instructedit.progress import track
 from instructedit.site_rows import SiteRows
-from instructedit.types import EditCase
+from instructedit.types import EditCase, Scope
 
 __all__ = ["EditorConfig", "InstructedEditor"]
+
+NARROW = -0.6  # an instruction read below this is of narrow scope; where in doubt, a wide one is meant
 
 
 class InstructedEditor(nn.Module):
@@ -36,6 +39,7 @@ class InstructedEditor(nn.Module):
         self.config, self.name, self.texts = config, config.name, RequestTexts(config)
         self.hypernetwork = self.network(sites, width, config.transform, seed)
         self.stance = Stance(config.stance, width, seed) if config.stance.marks else None
+        self.scope = Reader(width) if config.polish.scoped else None
 
     def adjust(self, **changes: Any) -> None:
         """Change how edits are made from now on; `changes` are fields of the config."""
@@ -100,13 +104,23 @@ class InstructedEditor(nn.Module):
         self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str], delta: LowRankDelta
     ) -> LowRankDelta:
         """Each edit after `config.polish`; what has no one answer, such as a sentiment, stays as it is."""
-        pairs = zip(cases, instructions, strict=True)
+        pairs = zip(self.scoped(backbone, cases, instructions), instructions, strict=True)
         practices = [self.texts.practice(backbone, *pair, self.config.polish) for pair in pairs]
         edits = [
             self._polish(backbone, cases[place], delta[place], practice) if practice else delta[place]
             for place, practice in enumerate(track(practices, "Polishing"))
         ]
         return LowRankDelta.stack(edits)
+
+    def scoped(
+        self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
+    ) -> list[EditCase]:
+        """Each case with the scope that its instruction is read to ask for: wide, unless it says narrow."""
+        if self.scope is None:
+            return list(cases)
+        sides = self.scope(*self.read(backbone, instructions)).tolist()
+        found: list[Scope] = ["narrow" if side < NARROW else "wide" for side in sides]
+        return [replace(case, scope=scope) for case, scope in zip(cases, found, strict=True)]
 
     def _polish(
         self, backbone: Backbone, case: EditCase, delta: LowRankDelta, practice: Practice

@@ -28,6 +28,7 @@ class DescentConfig:
     keep: int = 8  # texts a step that are to stay as they are
     weight: float = 1.5  # of those in the loss
     margin: float = 0.3  # nats a token below which an answer is good enough
+    whole: bool = False  # an answer lacks what its tokens lack together, not what they lack on average
     decay: float = 0.0  # weight of the squared size of what is written, in units that rates are told in
     rate: float = 0.12  # Adam's, in units of what is written
 
@@ -42,6 +43,7 @@ class PolishConfig(DescentConfig):
 
     breadth: int = 1  # how many times as many texts to leave alone are at hand as there are at least
     names: int = 0  # other names of the subject that the request is asked under as well
+    scoped: bool = False  # what the instruction says of the scope is read: narrow ones leave more alone
     subject: bool = False  # write at the subject, in the place of what the pass does at those sites
     energy: float = 0.999  # share of the update's squared norm whose directions are kept
 
@@ -183,7 +185,11 @@ def text_losses(
         before = torch.cat([drill.before[place] for place in part if place in drill.before])
         moved = torch.zeros_like(lacking).masked_scatter(kept, kl_divergence(before, logits[kept]))
         lacking = torch.where(kept, moved, lacking)
-    return soften(mean_per_text(lacking, owner, len(part)), BEND)
+    losses = mean_per_text(lacking, owner, len(part))
+    if config.whole:
+        wanted = torch.tensor([place not in drill.before for place in part], device=owner.device)
+        losses = torch.where(wanted, losses * torch.bincount(owner, minlength=len(part)), losses)
+    return soften(losses, BEND)
 
 
 def rate_at(step: int, steps: int) -> float:

@@ -7,6 +7,7 @@ from instructedit.backbone import Backbone, Text
 from instructedit.data.anchors import (
     load_anchor_book,
     make_after_anchors,
+    make_consequences,
     make_other_anchors,
     make_own_prompts,
     make_tail_anchors,
@@ -19,6 +20,7 @@ from instructedit.types import EditCase
 
 QUESTIONS, WORDINGS = 6, 12  # ways to ask for the answer
 OWN, OTHERS, TAILS = 16, 8, 4  # texts to leave alone: about the subject, about others, about nothing
+CONSEQUENCES = 16  # and, of an edit of narrow scope, what its answer decides
 SEED = 5  # of the wordings: neither those that are read nor those that an edit is tried on
 
 
@@ -35,16 +37,20 @@ def make_practice(
     `told` is the request behind its instruction, if anything; `near` are names like the subject's. The
     texts of `checks`, on which the edit is tried out, are left out, the bare request excepted. `config` says
     how many texts to leave alone there are, and under how many other names of the subject is asked: such
-    names of its neighbours are left alone.
+    names of its neighbours are left alone. Where `config` has the scope count, an edit of narrow scope
+    leaves the subject's own other names alone too, and what follows from its answer.
     """
     known = replace(case, subject=subject_of(case))
     wordings = _wordings(known)
-    renamed = _renamed(known, known.subject, config.names)
-    asked = dict.fromkeys([case.prompt, *told, *wordings, *renamed])
+    narrow = config.scoped and case.scope == "narrow"
+    renamed = _renamed(known, known.subject, config.names * (2 if narrow else 1))
+    asked = dict.fromkeys([case.prompt, *told, *wordings, *(() if narrow else renamed)])
     fit = [backbone.text(prompt, case.wanted) for prompt in asked]
     fresh = [text for text in fit[1 + len(told) :] if text not in checks]
     strangers = [prompt for name in near[: config.names] for prompt in _renamed(known, name, 1)]
-    keep = _left_alone(known, near, wordings, strangers, config.breadth)
+    if narrow:
+        strangers = [*renamed, *make_consequences(known, CONSEQUENCES), *strangers]
+    keep = _left_alone(known, near, wordings, strangers, 1 if narrow else config.breadth)
     return Practice((*fit[: 1 + len(told)], *fresh), tuple(backbone.text(*pair) for pair in keep))
 
 

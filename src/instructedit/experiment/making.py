@@ -23,7 +23,13 @@ from instructedit.types import EditCase
 
 DONE, EDITOR = "done.json", "editor.safetensors"
 SHIPPED = "default"
-LATER = {"breadth": 1, "names": 0}  # settings of the polish that cells older than them had without a name
+DESCENTS = ("polish", "write", "together", "mend")
+LATER = {
+    "breadth": 1,
+    "names": 0,
+    "whole": False,
+    "scoped": False,
+}  # their settings that older cells had without a name
 
 
 class BusyError(Exception):
@@ -77,8 +83,9 @@ def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -
     settings: dict[str, Any] = {"kind": config.editor.kind, **config.to_dict()}
     for part in (settings, settings["editor"]):  # no training of a plan teaches opinions
         part.pop("stance")
-    polish = settings["editor"]["polish"]
-    settings["editor"]["polish"] = {n: v for n, v in polish.items() if v != LATER.get(n)}
+    for part in DESCENTS:
+        values = settings["editor"][part]
+        settings["editor"][part] = {n: v for n, v in values.items() if v != LATER.get(n)}
     return {"train": settings, "data": sources.training(spec.data).digest}
 
 

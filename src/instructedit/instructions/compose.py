@@ -3,7 +3,7 @@
 import random
 from typing import get_args
 
-from instructedit.instructions.banks import Bank, Split, find_bank, load_scopes, load_words
+from instructedit.instructions.banks import Bank, Split, find_bank, load_banks, load_scopes, load_words
 from instructedit.types import Control, EditCase, Kind, Scope, Sentiment
 
 
@@ -36,6 +36,22 @@ def instruction_for(
     if control == "right":
         return right
     return " ".join(rng.choice(load_words()) for _ in right.split())
+
+
+def scope_instructions(split: Split, count: int, seed: int = 0) -> dict[str, Scope]:
+    """Instructions with every wording of both scopes, each behind `count` operations that take one.
+
+    The operations alone are among them: where nothing is said, a wide scope is meant.
+    """
+    rng = random.Random(f"{seed}|scopes|{split}")
+    operations = [words for bank in load_banks() if bank.scoped for words in bank.wordings[split]]
+    alone: dict[str, Scope] = dict.fromkeys(operations, "wide")
+    return alone | {
+        _join(operation, wording): scope
+        for scope, wordings in load_scopes().items()
+        for wording in wordings[split]
+        for operation in rng.sample(operations, min(count, len(operations)))
+    }
 
 
 def render(instruction: str, prompt: str, task_name: str = "") -> str:
