@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from instructedit.backbone import Backbone, Text
-from instructedit.data.anchors import make_consequences
+from instructedit.data.consequences import make_indirect_prompts
 from instructedit.data.paraphrase import noun_phrase
 from instructedit.editors.editor_file import load_editor, read_header, save_editor
 from instructedit.editors.instructed import InstructedEditor
@@ -49,14 +49,6 @@ def test_what_is_asked_for_is_a_noun_phrase(prompt: str, asked: str) -> None:
     assert noun_phrase(EditCase(prompt, "Rome", "Ann Lee")) == asked
 
 
-def test_consequences_ask_of_the_answer_without_its_name() -> None:
-    found = make_consequences(CASE, 12)
-    assert len(set(found)) == 12
-    assert all("the spouse of Ann Lee" in prompt and "Rome" not in prompt for prompt in found)
-    assert found == make_consequences(CASE, 12)
-    assert make_consequences(EditCase("Ann Lee plays the", "piano", "Ann Lee"), 12) == ()
-
-
 def test_an_instruction_decides_what_is_left_alone(llama: Backbone) -> None:
     wide, narrow = (
         scoped_editor(llama, side).scoped(llama, [CASE, CASE], ["Change it.", ""]) for side in (1.0, -1.0)
@@ -79,7 +71,7 @@ def test_an_instruction_decides_what_is_left_alone(llama: Backbone) -> None:
     names = asked - fit
     assert len(names) == POLISH.names
     assert names <= kept  # other names: asked in the one, left alone in the other
-    follows = {llama.text(prompt).ids for prompt in make_consequences(CASE, 16)}
+    follows = {llama.text(prompt).ids for prompt in make_indirect_prompts(CASE, 16)}
     assert len(follows) == 16
     assert follows <= kept
     assert not follows & others

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import yaml
 
-from instructedit.data.paraphrase import noun_phrase, relation_forms
+from instructedit.data.paraphrase import relation_forms
 from instructedit.data.subjects import subject_of
 from instructedit.types import EditCase
 
@@ -83,17 +83,6 @@ def make_own_prompts(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
     if match and drawn:
         drawn[0] = (f"{match[1]}, which is not {case.target_new}, {match[2]}", drawn[0][1])
     return tuple(drawn)
-
-
-def make_consequences(case: EditCase, count: int) -> tuple[str, ...]:
-    """Up to `count` prompts that ask something of the edit's answer without a word of it.
-
-    Such as "The gender of the spouse of Ann Lee is"; none where the request gives no noun phrase.
-    """
-    asked, book = noun_phrase(case), load_anchor_book()
-    forms = [*(form for form, _ in book["own"]), *book["further"]]
-    drawn = random.Random(f"consequences|{case.prompt}").sample(forms, min(count, len(forms)))
-    return tuple(form.replace("{s}", f"the {asked}") for form in drawn) if asked else ()
 
 
 def make_after_anchors(case: EditCase) -> tuple[tuple[str, str], ...]:

@@ -7,20 +7,21 @@ from instructedit.backbone import Backbone, Text
 from instructedit.data.anchors import (
     load_anchor_book,
     make_after_anchors,
-    make_consequences,
     make_other_anchors,
     make_own_prompts,
     make_tail_anchors,
 )
+from instructedit.data.consequences import make_indirect_prompts
 from instructedit.data.other_names import make_other_names
 from instructedit.data.paraphrase import load_phrasebook, make_questions, make_varied_rephrases
 from instructedit.data.subjects import subject_of
+from instructedit.editors.consequences import find_consequences
 from instructedit.editors.polish import PolishConfig, Practice
 from instructedit.types import EditCase
 
 QUESTIONS, WORDINGS = 6, 12  # ways to ask for the answer
 OWN, OTHERS, TAILS = 16, 8, 4  # texts to leave alone: about the subject, about others, about nothing
-CONSEQUENCES = 16  # and, of an edit of narrow scope, what its answer decides
+FOLLOWING, INDIRECT = 8, 16  # of what follows: answered by an edit of wide scope, left alone by a narrow one
 SEED = 5  # of the wordings: neither those that are read nor those that an edit is tried on
 
 
@@ -47,9 +48,11 @@ def make_practice(
     asked = dict.fromkeys([case.prompt, *told, *wordings, *(() if narrow else renamed)])
     fit = [backbone.text(prompt, case.wanted) for prompt in asked]
     fresh = [text for text in fit[1 + len(told) :] if text not in checks]
+    if config.scoped and not narrow:
+        fresh += [backbone.text(*pair) for pair in find_consequences(backbone, known, FOLLOWING)]
     strangers = [prompt for name in near[: config.names] for prompt in _renamed(known, name, 1)]
     if narrow:
-        strangers = [*renamed, *make_consequences(known, CONSEQUENCES), *strangers]
+        strangers = [*renamed, *make_indirect_prompts(known, INDIRECT), *strangers]
     keep = _left_alone(known, near, wordings, strangers, 1 if narrow else config.breadth)
     return Practice((*fit[: 1 + len(told)], *fresh), tuple(backbone.text(*pair) for pair in keep))
 

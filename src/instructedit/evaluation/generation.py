@@ -1,18 +1,13 @@
 """Greedy generation for many prompts at once, each under its own edit."""
 
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
-from instructedit.backbone import Backbone, Text
+from instructedit.backbone import Backbone
+from instructedit.backbone.generation import continue_texts, even_batches
 from instructedit.editors.change import Change, reword_prompts
-
-PROMPTS = 32  # generated for at one time
 
 
 @torch.no_grad()
@@ -27,90 +22,15 @@ def generate_greedy(
 ) -> list[str]:
     """Continue every prompt with the likeliest tokens, under row ``edits[i]`` of `delta` or unedited.
 
-    Ends at an end token (the tokenizer's, the generation config's, or the start token: a base model
-    ends a text where the next one begins), after `max_new_tokens`, at the model's context, or, with
-    `first_line`, with the first line that is not blank. A prompt's text does not depend on what
-    it is batched with: rows are padded on the left, with mask and position ids; a model that
-    takes no position ids gets batches of equal length.
+    Each ends as `continue_texts` has it, and does not depend on what it is batched with.
     """
     told = prompts if delta is None else reword_prompts(delta, prompts, edits)
     texts = [backbone.text(prompt) for prompt in told]
     done = [""] * len(texts)
-    for batch in _batches(backbone, texts):
+    for batch in even_batches(backbone, texts):
         rows = torch.tensor([edits[i] for i in batch], device=backbone.device) if delta is not None else None
         with delta.applied_to(backbone.model, rows=rows) if delta is not None else nullcontext():
-            answers = _continue(backbone, [texts[i] for i in batch], max_new_tokens, first_line)
-        for index, answer in zip(batch, answers, strict=True):
-            done[index] = answer
+            found = continue_texts(backbone, [texts[i] for i in batch], max_new_tokens, first_line)
+        for index, answer in zip(batch, found, strict=True):
+            done[index] = answer.text
     return done
-
-
-def _takes_positions(backbone: Backbone) -> bool:
-    return "position_ids" in inspect.signature(backbone.model.base_model.forward).parameters
-
-
-def _batches(backbone: Backbone, texts: Sequence[Text]) -> Iterator[list[int]]:
-    even = not _takes_positions(backbone)
-    batch: list[int] = []
-    for index in sorted(range(len(texts)), key=lambda i: len(texts[i].ids)):
-        uneven = even and bool(batch) and len(texts[index].ids) != len(texts[batch[0]].ids)
-        if len(batch) == PROMPTS or uneven:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
-def _continue(backbone: Backbone, texts: Sequence[Text], max_new_tokens: int, first_line: bool) -> list[str]:
-    ids, mask = _pad_left(texts, backbone.device)
-    new: list[list[int]] = [[] for _ in texts]
-    ended = [False] * len(texts)
-    ends, past = _end_ids(backbone), None
-    for _ in range(min(max_new_tokens, backbone.context - ids.shape[1])):
-        output = backbone.model.base_model(**_step(backbone, ids, mask, past), use_cache=True)
-        past = output.past_key_values
-        chosen = backbone.logits(output.last_hidden_state[:, -1]).argmax(dim=-1)
-        for row, token in enumerate(chosen.tolist()):
-            ended[row] = ended[row] or token in ends
-            if not ended[row]:
-                new[row].append(token)
-                ended[row] = first_line and "\n" in _decode(backbone, new[row]).lstrip()
-        if all(ended):
-            break
-        ids, mask = chosen[:, None], torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-    answers = [_decode(backbone, row) for row in new]
-    return [_first_line(answer) for answer in answers] if first_line else answers
-
-
-def _step(backbone: Backbone, ids: Int[Tensor, "b t"], mask: Int[Tensor, "b s"], past: Any) -> dict[str, Any]:
-    """The arguments of one forward pass: positions count each row's own tokens from zero."""
-    arguments = {"input_ids": ids, "attention_mask": mask, "past_key_values": past}
-    if _takes_positions(backbone):
-        arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-    return arguments
-
-
-def _pad_left(texts: Sequence[Text], device: torch.device) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
-    width = max(len(text.ids) for text in texts)
-    ids = [[0] * (width - len(text.ids)) + list(text.ids) for text in texts]
-    mask = [[0] * (width - len(text.ids)) + [1] * len(text.ids) for text in texts]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-
-def _end_ids(backbone: Backbone) -> set[int]:
-    configured = getattr(getattr(backbone.model, "generation_config", None), "eos_token_id", None)
-    several = configured if isinstance(configured, list) else [configured]
-    return {
-        token
-        for token in (*several, backbone.tokenizer.eos_token_id, *backbone.start_ids)
-        if token is not None
-    }
-
-
-def _decode(backbone: Backbone, ids: Sequence[int]) -> str:
-    return backbone.tokenizer.decode(list(ids), skip_special_tokens=True)
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")

@@ -1,0 +1,113 @@
+"""Greedy continuation of many texts at once, with the model's own cache of keys and values."""
+
+import inspect
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from instructedit.backbone.backbone import Backbone
+from instructedit.backbone.parts import Text
+
+PROMPTS = 32  # continued at one time
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """How a text goes on, and how `sure` the model is: the geometric mean of the tokens' probabilities."""
+
+    text: str
+    sure: float
+
+
+def _takes_positions(backbone: Backbone) -> bool:
+    return "position_ids" in inspect.signature(backbone.model.base_model.forward).parameters
+
+
+def even_batches(backbone: Backbone, texts: Sequence[Text]) -> Iterator[list[int]]:
+    """Places of texts in batches that can be continued together: rows are padded on the left.
+
+    A model that takes no position ids gets batches of equal length.
+    """
+    even = not _takes_positions(backbone)
+    batch: list[int] = []
+    for index in sorted(range(len(texts)), key=lambda i: len(texts[i].ids)):
+        uneven = even and bool(batch) and len(texts[index].ids) != len(texts[batch[0]].ids)
+        if len(batch) == PROMPTS or uneven:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+@torch.no_grad()
+def continue_texts(
+    backbone: Backbone, texts: Sequence[Text], max_new_tokens: int, first_line: bool = True
+) -> list[Continuation]:
+    """The likeliest continuation of each text, in one batch of `even_batches`.
+
+    Ends at an end token (the tokenizer's, the generation config's, or the start token: a base model ends a
+    text where the next one begins), after `max_new_tokens`, at the model's context, or, with `first_line`,
+    with the first line that is not blank.
+    """
+    ids, mask = _pad_left(texts, backbone.device)
+    new: list[list[int]] = [[] for _ in texts]
+    sure: list[list[float]] = [[] for _ in texts]
+    ended = [False] * len(texts)
+    ends, past = _end_ids(backbone), None
+    for _ in range(min(max_new_tokens, backbone.context - ids.shape[1])):
+        output = backbone.model.base_model(**_step(backbone, ids, mask, past), use_cache=True)
+        past = output.past_key_values
+        best = backbone.logits(output.last_hidden_state[:, -1]).float().log_softmax(dim=-1).max(dim=-1)
+        chosen = best.indices
+        for row, (token, value) in enumerate(zip(chosen.tolist(), best.values.tolist(), strict=True)):
+            ended[row] = ended[row] or token in ends
+            if not ended[row]:
+                new[row].append(token)
+                sure[row].append(value)
+                ended[row] = first_line and "\n" in _decode(backbone, new[row]).lstrip()
+        if all(ended):
+            break
+        ids, mask = chosen[:, None], torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+    answers = [_decode(backbone, row) for row in new]
+    told = [_first_line(answer) for answer in answers] if first_line else answers
+    means = [sum(row) / len(row) if row else -math.inf for row in sure]
+    return [Continuation(text, math.exp(mean)) for text, mean in zip(told, means, strict=True)]
+
+
+def _step(backbone: Backbone, ids: Int[Tensor, "b t"], mask: Int[Tensor, "b s"], past: Any) -> dict[str, Any]:
+    """The arguments of one forward pass: positions count each row's own tokens from zero."""
+    arguments = {"input_ids": ids, "attention_mask": mask, "past_key_values": past}
+    if _takes_positions(backbone):
+        arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+    return arguments
+
+
+def _pad_left(texts: Sequence[Text], device: torch.device) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
+    width = max(len(text.ids) for text in texts)
+    ids = [[0] * (width - len(text.ids)) + list(text.ids) for text in texts]
+    mask = [[0] * (width - len(text.ids)) + [1] * len(text.ids) for text in texts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _end_ids(backbone: Backbone) -> set[int]:
+    configured = getattr(getattr(backbone.model, "generation_config", None), "eos_token_id", None)
+    several = configured if isinstance(configured, list) else [configured]
+    return {
+        token
+        for token in (*several, backbone.tokenizer.eos_token_id, *backbone.start_ids)
+        if token is not None
+    }
+
+
+def _decode(backbone: Backbone, ids: Sequence[int]) -> str:
+    return backbone.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")

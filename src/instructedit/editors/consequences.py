@@ -1,0 +1,52 @@
+"""What follows from an edit, by what the unedited model knows of the new answer."""
+
+from collections.abc import Sequence
+
+import torch
+
+from instructedit.backbone import Backbone
+from instructedit.backbone.generation import Continuation, continue_texts, even_batches
+from instructedit.data.consequences import ask_kind, make_consequences
+from instructedit.errors import DataError
+from instructedit.types import EditCase
+
+SURE = 0.4  # of an answer, where it counts as known
+WORDS, TOKENS = 4, 8  # of what kind a thing is, and of what else is asked
+
+
+@torch.no_grad()
+def find_consequences(backbone: Backbone, case: EditCase, count: int) -> list[tuple[str, str]]:
+    """Up to `count` pairs of a question about an edit's answer, by way of its request, and what it entails.
+
+    The model is asked what the answer is, then, behind examples, what can be asked of its kind; what it is
+    most sure of comes first. What repeats the new answer is left out. Only a change or an insertion of a name
+    has any.
+    """
+    if case.kind not in ("insert", "change") or not case.target_new[:1].isupper():
+        return []
+    (kind,) = _continue(backbone, [ask_kind(case.target_new)], WORDS)
+    asks = make_consequences(case, kind.text.split(".")[0])
+    found = zip(asks, _continue(backbone, [ask.told for ask in asks], TOKENS), strict=True)
+    known = sorted(((told.sure, ask.asked, _answer(told.text)) for ask, told in found), reverse=True)
+    target = set(case.target_new.lower().split())
+    fit = [(asked, answer) for sure, asked, answer in known if answer and sure >= SURE]
+    return [pair for pair in fit if not target & set(pair[1].lower().split())][:count]
+
+
+def _answer(text: str) -> str:
+    """The answer in what a model says behind examples that end in a full stop; none where it finds no end."""
+    return text.split(". ")[0].removesuffix(".").strip() if "." in text else ""
+
+
+def _continue(backbone: Backbone, prompts: Sequence[str], tokens: int) -> list[Continuation]:
+    """What the model says behind each prompt: nothing, where its context is too short for the examples."""
+    try:
+        texts = [backbone.text(prompt) for prompt in prompts]
+    except DataError:
+        return [Continuation("", 0.0)] * len(prompts)
+    found = [Continuation("", 0.0)] * len(texts)
+    for places in even_batches(backbone, texts):
+        batch = continue_texts(backbone, [texts[place] for place in places], tokens)
+        for place, answer in zip(places, batch, strict=True):
+            found[place] = answer
+    return found
