@@ -9,6 +9,7 @@ import pytest
 
 from experiment_plans import CALLS, DURING, plan_values, register, run, start, write_records
 from instructedit.editors import ordinary
+from instructedit.editors.editor_file import read_header
 from instructedit.experiment.cost import estimate_costs, format_costs
 from instructedit.experiment.making import describe_editor
 from instructedit.experiment.running import Outcome, run_cells
@@ -177,6 +178,17 @@ def test_an_editor_is_trained_once_a_seed_whatever_asks_for_it(
     both = start({**values, "seeds": [0, 1]}, tmp_path / "run", dry_run=True)
     done = {cell.seed: both.workshop.training(cell).is_done for cell, _ in both.chosen}
     assert done == {0: True, 1: False}
+
+
+def test_an_editor_of_a_plan_is_taught_to_read_scopes(values: dict[str, Any], tmp_path: Path) -> None:
+    told = {"transform": {"rank": 4, "depth": 1, "code": 4}, "polish": {"scoped": True}}
+    values["training"] = {"lands": {"files": [str(tmp_path / "lands.jsonl")]}}
+    values["editors"] = {"told": {"train": "mend", "set": {**SMALL, "editor": told}, "data": "lands"}}
+    values["tables"]["main"] |= {"editors": ["told"], "conditions": ["right"]}
+    values["conditions"] = {"right": {"instructed": False}}
+    assert names_of(run(values, tmp_path / "run").done) == ["told"]
+    (editor,) = (tmp_path / "run" / "editors").glob("*/editor.safetensors")
+    assert set(read_header(editor)["scope"]["validation"]) == {"narrow", "wide"}
 
 
 def test_an_editor_that_another_process_trains_is_left_to_it(values: dict[str, Any], tmp_path: Path) -> None:

@@ -155,6 +155,7 @@ class Training:
     def _run(self) -> None:
         from instructedit.training.course import Course
         from instructedit.training.loop import train
+        from instructedit.training.scope import teach_scope_file
 
         options: dict[str, Any] = {**self.options, "sites": self.config.sites, "blocks": self.config.blocks}
         backbone = load_backbone(**options)
@@ -172,5 +173,7 @@ class Training:
             facts=facts,
             on_step=steps.append,
         )
+        if self.config.editor.polish.scoped:
+            teach_scope_file(result.editor, result.editor, backbone, self.config.seed)
         taken = {"seconds": perf_counter() - start, "steps": len(steps)}  # of this process, not of all
         write_json(self.folder / DONE, {**taken, "last_step": result.steps_run, "score": result.score})

@@ -133,18 +133,26 @@ def _training(header: Mapping[str, Any], facts: CardFacts) -> str:
         ["Validation score", UNKNOWN if score is None else f"{100 * score:.1f}"],
         ["Time", seconds],
         ["Machine", facts.machine or UNKNOWN],
-        *_teaching(header.get("stance", {})),
+        *_teaching(header),
         *([["Remark", facts.remark]] if facts.remark else []),
     ]
     return format_table(["", ""], [[name, str(value)] for name, value in rows])
 
 
-def _teaching(stance: Mapping[str, Any]) -> list[list[str]]:
-    """How opinions were taught, where they were."""
-    if not stance:
-        return []
-    told = f"{stance['config']['steps']} steps on {stance['topics']} topics, seed {stance['seed']}"
-    return [["Opinions", told]]
+def _teaching(header: Mapping[str, Any]) -> list[list[str]]:
+    """How opinions and scope were taught, where they were."""
+    stance, scope, rows = header.get("stance", {}), header.get("scope", {}), []
+    if stance:
+        told = f"{stance['config']['steps']} steps on {stance['topics']} topics, seed {stance['seed']}"
+        rows.append(["Opinions", told])
+    if scope:
+        shares = " and ".join(
+            f"{100 * right:.0f} % of the {side} ones" for side, right in scope["validation"].items()
+        )
+        rows.append(
+            ["Scope", f"wordings of the banks, seed {scope['seed']}; of unseen ones {shares} are read right"]
+        )
+    return rows
 
 
 def _weakest(scores: Sequence[Score]) -> str:
