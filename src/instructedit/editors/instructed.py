@@ -13,6 +13,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.polish import Practice, in_force, polish
 from instructedit.editors.reading import Reader
 from instructedit.editors.requests import EditorConfig, RequestTexts
+from instructedit.editors.scope import NARROW, scope_states
 from instructedit.editors.stance import Stance, read_topics
 from instructedit.editors.strength import answered, faintest
 from instructedit.editors.writing import Blank, prepare, write
@@ -24,8 +25,6 @@ from instructedit.site_rows import SiteRows
 from instructedit.types import EditCase, Scope
 
 __all__ = ["EditorConfig", "InstructedEditor"]
-
-NARROW = -0.6  # an instruction read below this is of narrow scope; where in doubt, a wide one is meant
 
 
 class InstructedEditor(nn.Module):
@@ -39,7 +38,7 @@ class InstructedEditor(nn.Module):
         self.config, self.name, self.texts = config, config.name, RequestTexts(config)
         self.hypernetwork = self.network(sites, width, config.transform, seed)
         self.stance = Stance(config.stance, width, seed) if config.stance.marks else None
-        self.scope = Reader(width) if config.polish.scoped else None
+        self.scope = Reader(2 * width) if config.polish.scoped else None
 
     def adjust(self, **changes: Any) -> None:
         """Change how edits are made from now on; `changes` are fields of the config."""
@@ -118,7 +117,8 @@ class InstructedEditor(nn.Module):
         """Each case with the scope that its instruction is read to ask for: wide, unless it says narrow."""
         if self.scope is None:
             return list(cases)
-        sides = self.scope(*self.read(backbone, instructions)).tolist()
+        absent = torch.tensor([not words for words in instructions], device=backbone.device)
+        sides = self.scope(scope_states(backbone, instructions), absent).tolist()
         found: list[Scope] = ["narrow" if side < NARROW else "wide" for side in sides]
         return [replace(case, scope=scope) for case, scope in zip(cases, found, strict=True)]
 

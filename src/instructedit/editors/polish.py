@@ -1,7 +1,7 @@
 """Polish: a few steps of descent on an edit that has been made, against what it is there for."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -58,10 +58,10 @@ class Practice:
 
 @dataclass(frozen=True)
 class Drill:
-    """The texts of a practice, their prefix states, and the unedited logits of those to keep, by place."""
+    """The texts of a practice and, by place, the states of those asked and what those to keep were like."""
 
     texts: Sequence[Text]
-    states: list[Float[Tensor, "_ d"]]
+    states: dict[int, Float[Tensor, "_ d"]]
     before: dict[int, Float[Tensor, "_ v"]]
 
 
@@ -100,16 +100,18 @@ def descend(
     of the answer's negative log-likelihood beyond `margin`, and `weight` times the mean
     KL(unedited ‖ edited) over the others, nats a token. The edits `under` it are in force all the while.
     """
-    drill = prepare_drill(backbone, practice)
+    rng, fits, texts = random.Random(0), len(practice.fit), len(practice.fit) + len(practice.keep)
+    drawn = [
+        ([0, *_draw(range(1, fits), config.fit, rng)], _draw(range(fits, texts), config.keep, rng))
+        for _ in range(config.steps)
+    ]
+    drill = prepare_drill(backbone, practice, {place for step in drawn for part in step for place in part})
     values = {name: b.clone().requires_grad_() for name, b in start.b.items()}
     optimiser = torch.optim.Adam(
         [{"params": [v], "lr": rates[n]} for n, v in values.items()], betas=(0.8, 0.95)
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, config.steps))
-    rng, fits = random.Random(0), len(practice.fit)
-    for _ in range(config.steps):
-        fit = [0, *_draw(range(1, fits), config.fit, rng)]
-        keep = _draw(range(fits, len(drill.texts)), config.keep, rng)
+    for fit, keep in drawn:
         weights = {place: 1 / len(fit) for place in fit} | {i: config.weight / len(keep) for i in keep}
         add_gradients(backbone, lambda: LowRankDelta(start.a, values), drill, weights, config, under)
         for name, value in values.items():
@@ -138,10 +140,13 @@ def _orthonormal(delta: LowRankDelta) -> LowRankDelta:
 
 
 @torch.no_grad()
-def prepare_drill(backbone: Backbone, practice: Practice) -> Drill:
+def prepare_drill(backbone: Backbone, practice: Practice, places: Collection[int] | None = None) -> Drill:
+    """What is needed to ask the texts of a practice at some `places`, or at all of them."""
     texts = (*practice.fit, *practice.keep)
-    drill = Drill(texts, backbone.encode(texts), {})
-    for part in like_length(range(len(practice.fit), len(texts)), texts, TOKENS):
+    asked = sorted(range(len(texts)) if places is None else places)
+    states = backbone.encode([texts[place] for place in asked])
+    drill = Drill(texts, dict(zip(asked, states, strict=True)), {})
+    for part in like_length((place for place in asked if place >= len(practice.fit)), texts, TOKENS):
         logits, owner, _ = _answers(backbone, drill, part)
         drill.before.update({place: logits[owner == row] for row, place in enumerate(part)})
     return drill

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone
 from instructedit.editors.editor_file import load_editor, read_header, save_editor
-from instructedit.editors.instructed import NARROW, InstructedEditor
+from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.reading import Reader
+from instructedit.editors.scope import NARROW, scope_states
 from instructedit.errors import DataError
 from instructedit.instructions import scope_instructions
 from instructedit.instructions.banks import Split
@@ -47,19 +48,17 @@ def teach_scope(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> 
             "editor.transform.code above zero, or --set editor.polish.scoped=false."
         )
     editor.adjust(polish=replace(editor.config.polish, scoped=True))
-    editor.scope = Reader(backbone.width).to(backbone.device)
-    states, narrow = _states(editor, backbone, "train", seed)
+    editor.scope = Reader(2 * backbone.width).to(backbone.device)
+    states, narrow = _states(backbone, "train", seed)
     editor.scope.learn(states, torch.where(narrow, -1.0, 1.0), RIDGE)
-    states, narrow = _states(editor, backbone, "unseen", seed)
+    states, narrow = _states(backbone, "unseen", seed)
     found = editor.scope(states, torch.zeros_like(narrow)) < NARROW
     return {"narrow": float(found[narrow].float().mean()), "wide": float((~found)[~narrow].float().mean())}
 
 
-def _states(
-    editor: InstructedEditor, backbone: Backbone, split: Split, seed: int
-) -> tuple[Float[Tensor, "n d"], Bool[Tensor, " n"]]:
+def _states(backbone: Backbone, split: Split, seed: int) -> tuple[Float[Tensor, "n d2"], Bool[Tensor, " n"]]:
     """What the editor sees of every instruction, and whether it is a narrow one."""
     told = scope_instructions(split, OPERATIONS, seed)
     words = sorted(told, key=len)  # of like length side by side, so that little is padding
-    states = torch.cat([editor.read(backbone, words[i : i + 64])[0] for i in range(0, len(words), 64)])
+    states = torch.cat([scope_states(backbone, words[i : i + 64]) for i in range(0, len(words), 64)])
     return states, torch.tensor([told[text] == "narrow" for text in words], device=states.device)

@@ -1,0 +1,23 @@
+"""What an editor sees of an instruction when it reads how far an edit shall reach."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from instructedit.backbone import Backbone
+from instructedit.editors.location import early_outputs
+
+DEPTH = 0.47  # share of the blocks: wordings that were left out were told apart best there
+NARROW = -0.6  # an instruction read below this is of narrow scope; where in doubt, a wide one is meant
+
+
+@torch.no_grad()
+def scope_states(backbone: Backbone, instructions: Sequence[str]) -> Float[Tensor, "b d2"]:
+    """Of each instruction the mean of its states, without the start token, and the last of them."""
+    low = backbone.reaching(early_outputs(backbone, DEPTH, 1))
+    states = [row.float() for row in low.encode([low.text(words or " ") for words in instructions])]
+    skip = len(low.start_ids)
+    rows = [row[min(skip, len(row) - 1) :] for row in states]
+    return torch.stack([torch.cat([row.mean(0), row[-1]]) for row in rows])
