@@ -97,15 +97,12 @@ def descend(
 
     `rates` are the steps of each site's `b`. A step asks the bare request, `fit` other wordings and `keep`
     texts to be left alone, drawn anew each time but the same for the same edit. Loss: the mean over wordings
-    of the answer's negative log-likelihood beyond `margin`, and `weight` times the mean
-    KL(unedited ‖ edited) over the others, nats a token. The edits `under` it are in force all the while.
+    of the answer's negative log-likelihood beyond `margin`, nats a token or, with `config.whole`, an answer;
+    and `weight` times the mean KL(unedited ‖ edited) over the others, nats a token. The edits `under` it are
+    in force all the while.
     """
-    rng, fits, texts = random.Random(0), len(practice.fit), len(practice.fit) + len(practice.keep)
-    drawn = [
-        ([0, *_draw(range(1, fits), config.fit, rng)], _draw(range(fits, texts), config.keep, rng))
-        for _ in range(config.steps)
-    ]
-    drill = prepare_drill(backbone, practice, {place for step in drawn for part in step for place in part})
+    drawn = _draw_steps(len(practice.fit), len(practice.keep), config)
+    drill = prepare_drill(backbone, practice, {place for fit, keep in drawn for place in (*fit, *keep)})
     values = {name: b.clone().requires_grad_() for name, b in start.b.items()}
     optimiser = torch.optim.Adam(
         [{"params": [v], "lr": rates[n]} for n, v in values.items()], betas=(0.8, 0.95)
@@ -200,6 +197,15 @@ def text_losses(
 def rate_at(step: int, steps: int) -> float:
     """Three steps of warming up, and a straight fall to a fifth."""
     return min(1.0, (step + 1) / 3) * (1 - 0.8 * step / steps)
+
+
+def _draw_steps(fits: int, keeps: int, config: DescentConfig) -> list[tuple[list[int], list[int]]]:
+    """By step the places of the texts to answer, the first always among them, and of those to leave alone."""
+    rng, total = random.Random(0), fits + keeps
+    return [
+        ([0, *_draw(range(1, fits), config.fit, rng)], _draw(range(fits, total), config.keep, rng))
+        for _ in range(config.steps)
+    ]
 
 
 def _draw(places: range, count: int, rng: random.Random) -> list[int]:
