@@ -53,6 +53,11 @@ def read_header(path: Path) -> dict[str, Any]:
     return _read(path)[1]
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """What an editor's header says beside what `save_editor` writes anew. Errors: as `read_header`."""
+    return {name: x for name, x in read_header(path).items() if name not in ("editor", "sites", "model")}
+
+
 def load_editor(path: Path, backbone: Backbone | None = None) -> InstructedEditor:
     """Read an editor; with a backbone, check that it was made for this one.
 

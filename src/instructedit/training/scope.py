@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from instructedit.backbone import Backbone
-from instructedit.editors.editor_file import load_editor, read_header, save_editor
+from instructedit.editors.editor_file import load_editor, read_facts, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.reading import Reader
 from instructedit.editors.scope import NARROW, scope_states
@@ -28,10 +28,10 @@ def teach_scope_file(path: Path, target: Path, backbone: Backbone, seed: int = 0
     """
     if not Accelerator(cpu=backbone.device.type == "cpu").is_main_process:
         return {}
-    editor, header = load_editor(path, backbone), read_header(path)
+    editor = load_editor(path, backbone)
     right = teach_scope(editor, backbone, seed)
-    kept = {name: value for name, value in header.items() if name not in ("editor", "sites", "model")}
-    save_editor(editor, target, backbone, {**kept, "scope": {"seed": seed, "validation": right}})
+    told = {"seed": seed, "validation": right}
+    save_editor(editor, target, backbone, {**read_facts(path), "scope": told})
     return right
 
 

@@ -15,7 +15,7 @@ from instructedit.backbone import Backbone
 from instructedit.backbone.sites import find_sites
 from instructedit.data import split_by_subject
 from instructedit.editors.covariance import second_moments
-from instructedit.editors.editor_file import load_editor, read_header, save_editor
+from instructedit.editors.editor_file import load_editor, read_facts, read_header, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.location import early_outputs, size_given
 from instructedit.editors.ordinary import ordinary_texts
@@ -77,7 +77,7 @@ def teach_stance(
     accelerator = Accelerator(cpu=backbone.device.type == "cpu")
     if not accelerator.is_main_process:
         return {}
-    editor, header = load_editor(path, backbone), read_header(path)
+    editor = load_editor(path, backbone)
     opinions = [case for case in cases if case.kind == "sentiment"]
     if not opinions or editor.hypernetwork.reader is None:
         raise DataError(
@@ -102,8 +102,7 @@ def teach_stance(
         "seed": seed,
         "validation": readings,
     }
-    kept = {name: value for name, value in header.items() if name not in ("editor", "sites", "model")}
-    save_editor(editor, target, backbone, {**kept, "stance": told})
+    save_editor(editor, target, backbone, {**read_facts(path), "stance": told})
     return readings
 
 
