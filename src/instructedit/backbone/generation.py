@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +29,7 @@ def _takes_positions(backbone: Backbone) -> bool:
     return "position_ids" in inspect.signature(backbone.model.base_model.forward).parameters
 
 
-def even_batches(backbone: Backbone, texts: Sequence[Text]) -> Iterator[list[int]]:
-    """Places of texts in batches that can be continued together: rows are padded on the left.
-
-    A model that takes no position ids gets batches of equal length.
-    """
+def _batches(backbone: Backbone, texts: Sequence[Text]) -> Iterator[list[int]]:
     even = not _takes_positions(backbone)
     batch: list[int] = []
     for index in sorted(range(len(texts)), key=lambda i: len(texts[i].ids)):
@@ -47,14 +44,31 @@ def even_batches(backbone: Backbone, texts: Sequence[Text]) -> Iterator[list[int
 
 @torch.no_grad()
 def continue_texts(
-    backbone: Backbone, texts: Sequence[Text], max_new_tokens: int, first_line: bool = True
+    backbone: Backbone,
+    texts: Sequence[Text],
+    max_new_tokens: int,
+    first_line: bool = True,
+    under: Callable[[list[int]], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> list[Continuation]:
-    """The likeliest continuation of each text, in one batch of `even_batches`.
+    """The likeliest continuation of each text; `under` gives what a batch, by its places, is continued in.
 
     Ends at an end token (the tokenizer's, the generation config's, or the start token: a base model ends a
     text where the next one begins), after `max_new_tokens`, at the model's context, or, with `first_line`,
-    with the first line that is not blank.
+    with the first line that is not blank. A continuation does not depend on what it is batched with: rows are
+    padded on the left, with mask and position ids; a model that takes no position ids gets batches of equal
+    length.
     """
+    found = {}
+    for batch in _batches(backbone, texts):
+        with under(batch):
+            made = _continue(backbone, [texts[place] for place in batch], max_new_tokens, first_line)
+        found.update(zip(batch, made, strict=True))
+    return [found[place] for place in range(len(texts))]
+
+
+def _continue(
+    backbone: Backbone, texts: Sequence[Text], max_new_tokens: int, first_line: bool
+) -> list[Continuation]:
     ids, mask = _pad_left(texts, backbone.device)
     new: list[list[int]] = [[] for _ in texts]
     sure: list[list[float]] = [[] for _ in texts]

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from instructedit.backbone import Backbone
-from instructedit.backbone.generation import Continuation, continue_texts, even_batches
+from instructedit.backbone.generation import Continuation, continue_texts
 from instructedit.data.consequences import ask_kind, make_consequences
+from instructedit.data.paraphrase import noun_phrase
 from instructedit.errors import DataError
 from instructedit.types import EditCase
 
@@ -14,7 +13,6 @@ SURE = 0.4  # of an answer, where it counts as known
 WORDS, TOKENS = 4, 8  # of what kind a thing is, and of what else is asked
 
 
-@torch.no_grad()
 def find_consequences(backbone: Backbone, case: EditCase, count: int) -> list[tuple[str, str]]:
     """Up to `count` pairs of a question about an edit's answer, by way of its request, and what it entails.
 
@@ -22,7 +20,8 @@ def find_consequences(backbone: Backbone, case: EditCase, count: int) -> list[tu
     most sure of comes first. What repeats the new answer is left out. Only a change or an insertion of a name
     has any.
     """
-    if case.kind not in ("insert", "change") or not case.target_new[:1].isupper():
+    named = case.kind in ("insert", "change") and case.target_new[:1].isupper()
+    if not named or not noun_phrase(case):  # nothing to ask by: the model need not be asked what it is
         return []
     (kind,) = _continue(backbone, [ask_kind(case.target_new)], WORDS)
     asks = make_consequences(case, kind.text.split(".")[0])
@@ -44,9 +43,4 @@ def _continue(backbone: Backbone, prompts: Sequence[str], tokens: int) -> list[C
         texts = [backbone.text(prompt) for prompt in prompts]
     except DataError:
         return [Continuation("", 0.0)] * len(prompts)
-    found = [Continuation("", 0.0)] * len(texts)
-    for places in even_batches(backbone, texts):
-        batch = continue_texts(backbone, [texts[place] for place in places], tokens)
-        for place, answer in zip(places, batch, strict=True):
-            found[place] = answer
-    return found
+    return continue_texts(backbone, texts, tokens)

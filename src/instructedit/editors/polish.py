@@ -182,15 +182,15 @@ def text_losses(
     with delta.applied_to(backbone.model):
         logits, owner, targets = _answers(backbone, drill, part)
     lacking = (-answer_log_probs(logits, targets) - config.margin).clamp(min=0)
-    kept = torch.tensor([place in drill.before for place in part], device=owner.device)[owner]
+    left = torch.tensor([place in drill.before for place in part], device=owner.device)  # alone
+    kept = left[owner]
     if kept.any():
         before = torch.cat([drill.before[place] for place in part if place in drill.before])
         moved = torch.zeros_like(lacking).masked_scatter(kept, kl_divergence(before, logits[kept]))
         lacking = torch.where(kept, moved, lacking)
     losses = mean_per_text(lacking, owner, len(part))
     if config.whole:
-        wanted = torch.tensor([place not in drill.before for place in part], device=owner.device)
-        losses = torch.where(wanted, losses * torch.bincount(owner, minlength=len(part)), losses)
+        losses = torch.where(left, losses, losses * torch.bincount(owner, minlength=len(part)))
     return soften(losses, BEND)
 
 

@@ -1,16 +1,15 @@
 """Greedy generation for many prompts at once, each under its own edit."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from instructedit.backbone import Backbone
-from instructedit.backbone.generation import continue_texts, even_batches
+from instructedit.backbone.generation import continue_texts
 from instructedit.editors.change import Change, reword_prompts
 
 
-@torch.no_grad()
 def generate_greedy(
     backbone: Backbone,
     prompts: Sequence[str],
@@ -26,11 +25,12 @@ def generate_greedy(
     """
     told = prompts if delta is None else reword_prompts(delta, prompts, edits)
     texts = [backbone.text(prompt) for prompt in told]
-    done = [""] * len(texts)
-    for batch in even_batches(backbone, texts):
-        rows = torch.tensor([edits[i] for i in batch], device=backbone.device) if delta is not None else None
-        with delta.applied_to(backbone.model, rows=rows) if delta is not None else nullcontext():
-            found = continue_texts(backbone, [texts[i] for i in batch], max_new_tokens, first_line)
-        for index, answer in zip(batch, found, strict=True):
-            done[index] = answer.text
-    return done
+
+    def under(batch: list[int]) -> AbstractContextManager[None]:
+        if delta is None:
+            return nullcontext()
+        rows = torch.tensor([edits[place] for place in batch], device=backbone.device)
+        return delta.applied_to(backbone.model, rows=rows)
+
+    found = continue_texts(backbone, texts, max_new_tokens, first_line, under)
+    return [answer.text for answer in found]
