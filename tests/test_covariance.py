@@ -11,7 +11,7 @@ from instructedit.backbone.sites import find_sites
 from instructedit.editors import covariance, ordinary
 from instructedit.editors.covariance import covariances
 from instructedit.editors.location import last_of, locate, output_projections
-from instructedit.editors.ordinary import ordinary_texts, plain_passages
+from instructedit.editors.ordinary import ordinary_texts, plain_passages, plain_sentences
 from instructedit.editors.registry import find_method, load_for_method, make_method
 from instructedit.errors import DataError, ModelError
 from tiny_editors import tiny_case, tiny_cases, tiny_opinion
@@ -93,6 +93,7 @@ def test_ordinary_text_is_read_from_lines_and_records(
     read = [llama.tokenizer.decode(text.ids[1:]) for text in ordinary_texts(llama, str(records))]
     assert read == ["who wrote the book a writer", "one two three four five"]
     monkeypatch.setattr(ordinary, "plain_facts", lambda split: tiny_cases(3))
+    monkeypatch.setattr(ordinary, "plain_sentences", plain_sentences.__wrapped__)  # none that are kept
     assert len(plain_passages()) > 800
     monkeypatch.setattr(ordinary, "plain_passages", lambda: ("The book was written by a writer",))
     said = [llama.tokenizer.decode(text.ids[1:]) for text in ordinary_texts(llama)]

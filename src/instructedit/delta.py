@@ -66,12 +66,14 @@ class LowRankDelta:
     def spread(self, places: Sequence[int], count: int) -> "LowRankDelta":
         """Put edit i at `places[i]` among `count` edits; the others change nothing."""
 
-        def place(x: Tensor) -> Tensor:
-            return x.new_zeros(count, *x.shape[1:]).index_copy(0, torch.tensor(places, device=x.device), x)
-
-        return LowRankDelta(
-            {n: place(x) for n, x in self.a.items()}, {n: place(x) for n, x in self.b.items()}, self.header
+        a, b = (
+            {
+                name: x.new_zeros(count, *x.shape[1:]).index_copy(0, torch.tensor(places, device=x.device), x)
+                for name, x in side.items()
+            }
+            for side in (self.a, self.b)
         )
+        return LowRankDelta(a, b, self.header)
 
     @staticmethod
     def stack(deltas: Sequence["LowRankDelta"]) -> "LowRankDelta":
@@ -135,29 +137,10 @@ class LowRankDelta:
         modules = {name: root.get_submodule(name) for name in self.a}
         with ExitStack() as hooks:
             for name, module in modules.items():
-                hooks.enter_context(module.register_forward_hook(self._hook(name, rows)))
+                hooks.enter_context(
+                    module.register_forward_hook(_AddUpdate(self.a[name], self.b[name], rows))
+                )
             yield
-
-    def _hook(self, name: str, rows: Tensor | None) -> Any:
-        ready: dict[
-            torch.dtype, tuple[Tensor, Tensor]
-        ] = {}  # transposed, one pair a row, in the model's dtype
-
-        def pair(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-            if dtype not in ready:
-                a, b = self.a[name].to(dtype), self.b[name].to(dtype)
-                if rows is not None and len(a) > 1:
-                    a, b = a.index_select(0, rows), b.index_select(0, rows)
-                ready[dtype] = a.mT, b.mT
-            return ready[dtype]
-
-        def add(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            x = args[0]
-            a, b = pair(x.dtype)
-            grouped = x.reshape(len(a), -1, x.shape[-1])
-            return output + ((grouped @ a) @ b).reshape(output.shape)
-
-        return add
 
     def to(self, *args: Any, **kwargs: Any) -> "LowRankDelta":
         """The delta on another device or in another dtype, as `Tensor.to`."""
@@ -197,6 +180,31 @@ class LowRankDelta:
         from instructedit.export import save_lora
 
         return save_lora(self, folder, backbone, **options)
+
+
+class _AddUpdate:
+    """A forward hook of one site: adds to each row of its output what the row's edit changes there."""
+
+    def __init__(
+        self, a: Float[Tensor, "b r d_in"], b: Float[Tensor, "b d_out r"], rows: Int[Tensor, " rows"] | None
+    ) -> None:
+        self.a, self.b, self.rows = a, b, rows
+        self.ready: dict[torch.dtype, tuple[Tensor, Tensor]] = {}  # by the dtype that the model works in
+
+    def __call__(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x = args[0]
+        a, b = self.transposed(x.dtype)
+        grouped = x.reshape(len(a), -1, x.shape[-1])
+        return output + ((grouped @ a) @ b).reshape(output.shape)
+
+    def transposed(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Both sides, transposed: one pair a row, or one an edit."""
+        if dtype not in self.ready:
+            a, b = self.a.to(dtype), self.b.to(dtype)
+            if self.rows is not None and len(a) > 1:
+                a, b = a.index_select(0, self.rows), b.index_select(0, self.rows)
+            self.ready[dtype] = a.mT, b.mT
+        return self.ready[dtype]
 
 
 def _compress(

@@ -1,8 +1,9 @@
 """What the model feels when it reads an edit: inputs and output gradients at every edited site."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -76,23 +77,27 @@ def watch_sites(backbone: Backbone) -> Iterator[tuple[dict[str, Tensor], dict[st
     """
     inputs: dict[str, Tensor] = {}
     zeros: dict[str, Tensor] = {}
-
-    def watch(name: str) -> object:
-        def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            inputs[name] = args[0].detach()
-            if not torch.is_grad_enabled():
-                return output
-            zeros[name] = torch.zeros_like(output, requires_grad=True)
-            return output + zeros[name]
-
-        return backbone.modules[name].register_forward_hook(hook)
-
-    hooks = [watch(site.name) for site in backbone.sites]
-    try:
+    with ExitStack() as hooks:
+        for site in backbone.sites:
+            watch = partial(_watch, site.name, inputs, zeros)
+            hooks.enter_context(backbone.modules[site.name].register_forward_hook(watch))
         yield inputs, zeros
-    finally:
-        for hook in hooks:
-            hook.remove()  # type: ignore[attr-defined]
+
+
+def _watch(
+    name: str,
+    inputs: dict[str, Tensor],
+    zeros: dict[str, Tensor],
+    _module: nn.Module,
+    args: tuple[Tensor, ...],
+    output: Tensor,
+) -> Tensor:
+    """A site's forward hook, once it is bound to the first three."""
+    inputs[name] = args[0].detach()
+    if not torch.is_grad_enabled():
+        return output
+    zeros[name] = torch.zeros_like(output, requires_grad=True)
+    return output + zeros[name]
 
 
 def answer_rows(texts: Sequence[Text], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

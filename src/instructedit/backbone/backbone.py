@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from instructedit.backbone.hooks import catch_input, pass_through, replace_input
 from instructedit.backbone.parts import Site, Text, like_length
 from instructedit.backbone.sites import find_blocks, find_sites
 from instructedit.errors import DataError, ModelError
@@ -134,11 +136,8 @@ class Backbone:
 
     def _run_prefix(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         caught: list[Tensor] = []
-
-        def catch(_module: nn.Module, args: tuple, kwargs: dict) -> None:
-            caught.append(args[0] if args else kwargs["hidden_states"])
-
-        hook = self.blocks[self.first_block].register_forward_pre_hook(catch, with_kwargs=True)
+        entrance = self.blocks[self.first_block]
+        hook = entrance.register_forward_pre_hook(partial(catch_input, caught), with_kwargs=True)
         try:
             with self._skip(range(self.first_block, len(self.blocks))):
                 self.model.base_model(input_ids=ids, use_cache=False)
@@ -151,13 +150,8 @@ class Backbone:
 
         Blocks from the number `until` on are left out: enough where only inputs below are watched.
         """
-
-        def substitute(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-            if args:
-                return (hidden, *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": hidden}
-
-        hook = self.blocks[self.first_block].register_forward_pre_hook(substitute, with_kwargs=True)
+        entrance = self.blocks[self.first_block]
+        hook = entrance.register_forward_pre_hook(partial(replace_input, hidden), with_kwargs=True)
         ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
         try:
             with self._skip([*range(self.first_block), *range(until or len(self.blocks), len(self.blocks))]):
@@ -174,12 +168,8 @@ class Backbone:
     def _skip(self, numbers: Iterable[int]) -> Iterator[None]:
         """Make some blocks return their input for as long as the block lasts."""
         skipped = [self.blocks[number] for number in numbers]
-
-        def passthrough(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
-            return (hidden_states, None) if self._tuple_blocks else hidden_states
-
         for block in skipped:
-            block.forward = passthrough
+            block.forward = partial(pass_through, self._tuple_blocks)
         try:
             yield
         finally:

@@ -35,12 +35,13 @@ def plain_passages() -> tuple[str, ...]:
     return tuple(passage for line in lines for passage in _cut(line.split()))
 
 
-def plain_sentences() -> list[str]:
+@cache
+def plain_sentences() -> tuple[str, ...]:
     """True sentences: what each plain fact says before its edit, and its neighbours."""
     cases = plain_facts("train")
     told = [f"{case.prompt} {case.ground_truth}" for case in cases if case.ground_truth]
     near = [" ".join([p.prompt, *p.answers[:1]]) for case in cases for p in case.group("locality")]
-    return list(dict.fromkeys(told + near))
+    return tuple(dict.fromkeys(told + near))
 
 
 def plain_digest() -> str:
