@@ -11,8 +11,9 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text, like_length
 from instructedit.delta import LowRankDelta
+from instructedit.editors.apart import tell_apart
 from instructedit.errors import DataError
-from instructedit.factors import answer_rows
+from instructedit.factors import answer_rows, watch_sites
 from instructedit.metrics import answer_log_probs, kl_divergence, mean_per_text, soften
 
 TOKENS = 288  # of one pass, padding counted: small passes are as fast on a CPU and need little memory
@@ -45,6 +46,7 @@ class PolishConfig(DescentConfig):
     names: int = 0  # other names of the subject that the request is asked under as well
     scoped: bool = False  # what the instruction says of the scope is read: narrow ones leave more alone
     subject: bool = False  # write at the subject, in the place of what the pass does at those sites
+    apart: float = 0.0  # how much what is read is told apart from what is to be left alone, before all steps
     energy: float = 0.999  # share of the update's squared norm whose directions are kept
 
 
@@ -58,11 +60,22 @@ class Practice:
 
 @dataclass(frozen=True)
 class Drill:
-    """The texts of a practice and, by place, the states of those asked and what those to keep were like."""
+    """The texts of a practice, those to answer first, and by place what is known of those that are asked.
+
+    That is the states that enter the edited blocks; what the unedited model predicts for the answers of texts
+    to be left alone; and, where sites are watched, their `keys`: what they read at each token of a text to
+    answer, and where the answer of one to be left alone is predicted.
+    """
 
     texts: Sequence[Text]
+    fits: int
     states: dict[int, Float[Tensor, "_ d"]]
     before: dict[int, Float[Tensor, "_ v"]]
+    keys: dict[int, dict[str, Float[Tensor, "_ d_in"]]]
+
+    def keys_of(self, name: str, left: bool) -> Float[Tensor, "n d_in"]:
+        """The keys of one site at the texts to answer, or at those to be `left` alone."""
+        return torch.cat([keys[name] for place, keys in self.keys.items() if (place >= self.fits) == left])
 
 
 def polish(
@@ -75,21 +88,26 @@ def polish(
 ) -> LowRankDelta:
     """One edit (b = 1) after `descend` on its practice, in the directions that it acts on already.
 
-    The update's input directions are made orthonormal, so that a step is as long along each. At the sites
-    of `beside` that update takes the edit's place, with `rates` as its steps.
+    With `config.apart` these are told apart from what is to be left alone before. They are made orthonormal,
+    so that a step is as long along each. At the sites of `beside` that update takes the edit's place, with
+    `rates` as its steps.
     """
     other = LowRankDelta({}, {}) if beside is None else beside
     own = delta.without(other.a).compress(energy=config.energy)[0]
+    drill = prepare_descent(backbone, practice, config, watch=own.a if config.apart else ())
+    if config.apart and config.keep and practice.keep:
+        wanted, alone = ({name: drill.keys_of(name, left) for name in own.a} for left in (False, True))
+        own = tell_apart(own, wanted, alone, config.apart)
     start = _orthonormal(own)
     steps = {name: config.rate * float(b.square().mean().sqrt()) for name, b in start.b.items()}
-    return descend(backbone, start + other, {**steps, **(rates or {})}, practice, config)
+    return descend(backbone, start + other, {**steps, **(rates or {})}, drill, config)
 
 
 def descend(
     backbone: Backbone,
     start: LowRankDelta,
     rates: Mapping[str, float],
-    practice: Practice,
+    drill: Drill,
     config: DescentConfig,
     under: LowRankDelta | None = None,
 ) -> LowRankDelta:
@@ -101,14 +119,12 @@ def descend(
     and `weight` times the mean KL(unedited ‖ edited) over the others, nats a token. The edits `under` it are
     in force all the while.
     """
-    drawn = _draw_steps(len(practice.fit), len(practice.keep), config)
-    drill = prepare_drill(backbone, practice, {place for fit, keep in drawn for place in (*fit, *keep)})
     values = {name: b.clone().requires_grad_() for name, b in start.b.items()}
     optimiser = torch.optim.Adam(
         [{"params": [v], "lr": rates[n]} for n, v in values.items()], betas=(0.8, 0.95)
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, config.steps))
-    for fit, keep in drawn:
+    for fit, keep in _draw_steps(drill.fits, len(drill.texts) - drill.fits, config):
         weights = {place: 1 / len(fit) for place in fit} | {i: config.weight / len(keep) for i in keep}
         add_gradients(backbone, lambda: LowRankDelta(start.a, values), drill, weights, config, under)
         for name, value in values.items():
@@ -136,16 +152,37 @@ def _orthonormal(delta: LowRankDelta) -> LowRankDelta:
     )
 
 
+def prepare_descent(
+    backbone: Backbone, practice: Practice, config: DescentConfig, watch: Collection[str] = ()
+) -> Drill:
+    """What `descend` needs of the texts that it will ask; the inputs of sites to `watch` too."""
+    drawn = _draw_steps(len(practice.fit), len(practice.keep), config)
+    return prepare_drill(backbone, practice, {i for fit, keep in drawn for i in (*fit, *keep)}, watch)
+
+
 @torch.no_grad()
-def prepare_drill(backbone: Backbone, practice: Practice, places: Collection[int] | None = None) -> Drill:
+def prepare_drill(
+    backbone: Backbone,
+    practice: Practice,
+    places: Collection[int] | None = None,
+    watch: Collection[str] = (),
+) -> Drill:
     """What is needed to ask the texts of a practice at some `places`, or at all of them."""
-    texts = (*practice.fit, *practice.keep)
+    texts, fits = (*practice.fit, *practice.keep), len(practice.fit)
     asked = sorted(range(len(texts)) if places is None else places)
     states = backbone.encode([texts[place] for place in asked])
-    drill = Drill(texts, dict(zip(asked, states, strict=True)), {})
-    for part in like_length((place for place in asked if place >= len(practice.fit)), texts, TOKENS):
-        logits, owner, _ = _answers(backbone, drill, part)
-        drill.before.update({place: logits[owner == row] for row, place in enumerate(part)})
+    drill = Drill(texts, fits, dict(zip(asked, states, strict=True)), {}, {})
+    run = asked if watch else [place for place in asked if place >= fits]
+    for part in like_length(run, texts, TOKENS):
+        with watch_sites(backbone) as (inputs, _):
+            logits, owner, _ = _answers(backbone, drill, part)
+        for row, place in enumerate(part):
+            text, left = texts[place], place >= fits
+            if left:
+                drill.before[place] = logits[owner == row]
+            if watch:
+                read = list(text.positions) if left else range(len(backbone.start_ids), len(text.ids) - 1)
+                drill.keys[place] = {name: inputs[name][row, read].float() for name in watch}
     return drill
 
 

@@ -11,7 +11,7 @@ from instructedit.backbone import Backbone
 from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
 from instructedit.editors.location import CONTEXTS, last_of, output_projections, size_given
-from instructedit.editors.polish import DescentConfig, Practice, descend, in_force
+from instructedit.editors.polish import DescentConfig, Practice, descend, in_force, prepare_descent
 from instructedit.factors import watch_sites
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.site_rows import SiteRows
@@ -82,7 +82,8 @@ def write(
     In ROME one site takes one vector that answers one prompt; here several sites share it, and it answers
     for the whole practice.
     """
-    change = descend(backbone, blank.start, blank.rates, practice, config, under)
+    drill = prepare_descent(backbone, practice, config)
+    change = descend(backbone, blank.start, blank.rates, drill, config, under)
     statistics = network.statistics()
     return {
         name: replace(row, values=change.b[name].mT / statistics[name].output_size)

@@ -29,6 +29,7 @@ LATER = {
     "names": 0,
     "whole": False,
     "scoped": False,
+    "apart": 0.0,
 }  # their settings that older cells had without a name
 
 
