@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -50,22 +51,34 @@ class Calibration:
         if rows is not None and len(self) > 1:
             keys, values = keys.index_select(0, rows), values.index_select(0, rows)
         inputs: list[Tensor] = []
-
-        def read(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            inputs[:] = args[:1]
-
-        def write(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            x = inputs.pop()
-            grouped = x.reshape(len(keys), -1, x.shape[-1])
-            return output + (act(grouped @ keys.mT.to(x.dtype)) @ values.to(x.dtype)).reshape(output.shape)
-
-        reader = root.get_submodule(self.reads).register_forward_pre_hook(read)
+        write = partial(_write, inputs, keys, values, act)
+        reader = root.get_submodule(self.reads).register_forward_pre_hook(partial(_read, inputs))
         writer = root.get_submodule(self.writes).register_forward_hook(write)
         try:
             yield
         finally:
             reader.remove()
             writer.remove()
+
+
+def _read(inputs: list[Tensor], _module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    """Keep what the FFN reads until it writes."""
+    inputs[:] = args[:1]
+
+
+def _write(
+    inputs: list[Tensor],
+    keys: Tensor,
+    values: Tensor,
+    act: nn.Module,
+    _module: nn.Module,
+    _args: tuple[Tensor, ...],
+    output: Tensor,
+) -> Tensor:
+    """Add what the calibration neurons make of it to what the FFN writes."""
+    x = inputs.pop()
+    grouped = x.reshape(len(keys), -1, x.shape[-1])
+    return output + (act(grouped @ keys.mT.to(x.dtype)) @ values.to(x.dtype)).reshape(output.shape)
 
 
 def _nonlinearity(ffn: nn.Module) -> nn.Module:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -51,21 +52,10 @@ class Codebook:
             hook.remove()
 
     def _hook(self, rows: Tensor | None) -> Any:
-        sides = (self.keys, self.values, self.radii)
+        keys, values, radii = self.keys, self.values, self.radii
         if rows is not None and len(self) > 1:
-            sides = tuple(side.index_select(0, rows) for side in sides)
-        keys, values, radii = sides
-
-        def replace_output(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            grouped = args[0].float().reshape(len(keys), -1, keys.shape[-1])  # b n d_in
-            distances = torch.cdist(grouped, keys, compute_mode="donot_use_mm_for_euclid_dist")  # b n c
-            distance, entry = distances.min(-1)
-            inside = (distance <= radii.gather(1, entry))[..., None]
-            chosen = values.gather(1, entry[..., None].expand(-1, -1, values.shape[-1]))
-            own = output.reshape(len(keys), -1, output.shape[-1])
-            return torch.where(inside, chosen.to(output.dtype), own).reshape(output.shape)
-
-        return replace_output
+            keys, values, radii = (side.index_select(0, rows) for side in (keys, values, radii))
+        return partial(_replace_output, keys, values, radii)
 
     def merge(self) -> "Codebook":
         """One codebook that has met all the edits in their order, its radii adapted on the way."""
@@ -166,3 +156,16 @@ def read_layer(
         hook.remove()
     places = [text.answer_start - 1 for text in texts]
     return tuple(side[range(len(texts)), places].float() for side in seen[0])  # type: ignore[return-value]
+
+
+def _replace_output(
+    keys: Tensor, values: Tensor, radii: Tensor, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor
+) -> Tensor:
+    """A forward hook, once it is bound to a codebook's sides: near a key its value is the output."""
+    grouped = args[0].float().reshape(len(keys), -1, keys.shape[-1])  # b n d_in
+    distances = torch.cdist(grouped, keys, compute_mode="donot_use_mm_for_euclid_dist")  # b n c
+    distance, entry = distances.min(-1)
+    inside = (distance <= radii.gather(1, entry))[..., None]
+    chosen = values.gather(1, entry[..., None].expand(-1, -1, values.shape[-1]))
+    own = output.reshape(len(keys), -1, output.shape[-1])
+    return torch.where(inside, chosen.to(output.dtype), own).reshape(output.shape)

@@ -174,7 +174,7 @@ def prepare_drill(
     drill = Drill(texts, fits, dict(zip(asked, states, strict=True)), {}, {})
     run = asked if watch else [place for place in asked if place >= fits]
     for part in like_length(run, texts, TOKENS):
-        with watch_sites(backbone) as (inputs, _):
+        with watch_sites(backbone) if watch else nullcontext(({}, {})) as (inputs, _):
             logits, owner, _ = _answers(backbone, drill, part)
         for row, place in enumerate(part):
             text, left = texts[place], place >= fits
