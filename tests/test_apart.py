@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.apart import RIDGE, tell_apart
-from instructedit.editors.polish import PolishConfig, Practice, polish, prepare_drill
+from instructedit.editors.drill import Practice, prepare_drill
+from instructedit.editors.polish import PolishConfig, polish
 from test_polish import STEPS, losses, made
 from tiny_editors import tiny_case
 

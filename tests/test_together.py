@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from instructedit.backbone import Backbone, PrefixCache, Text
 from instructedit.editors import many
-from instructedit.editors.drills import Company, plan_course
+from instructedit.editors.course import Company, plan_course
+from instructedit.editors.drill import DescentConfig, Practice
 from instructedit.editors.editor_file import load_editor, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.many import EditSequence, Pair, edit_many
-from instructedit.editors.polish import DescentConfig, Practice
 from instructedit.editors.together import FactWriter, TogetherConfig, single_out
 from instructedit.errors import ModelError
 from instructedit.evaluation import evaluate

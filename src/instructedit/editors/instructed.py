@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, PrefixCache, Site
 from instructedit.delta import LowRankDelta
-from instructedit.editors.polish import Practice, in_force, polish
+from instructedit.editors.drill import Practice
+from instructedit.editors.polish import in_force, polish
 from instructedit.editors.reading import Reader
 from instructedit.editors.requests import EditorConfig, RequestTexts
 from instructedit.editors.scope import NARROW, scope_states

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text
 from instructedit.delta import LowRankDelta
+from instructedit.editors.course import Company, Course, as_answer, plan_course
 from instructedit.editors.descent import dense_delta
-from instructedit.editors.drills import Company, Course, as_answer, plan_course
+from instructedit.editors.drill import DescentConfig, Drill, prepare_drill
 from instructedit.editors.ordinary import ordinary_texts
-from instructedit.editors.polish import DescentConfig, Drill, add_gradients, prepare_drill, rate_at
+from instructedit.editors.polish import add_gradients, rate_at
 
 MOMENTUM = 0.9
 TINY = 1e-30  # a gradient of nothing has no direction

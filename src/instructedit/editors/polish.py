@@ -1,7 +1,6 @@
 """Polish: a few steps of descent on an edit that has been made, against what it is there for."""
 
-import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -9,33 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from instructedit.backbone import Backbone, Text, like_length
+from instructedit.backbone import Backbone, like_length
 from instructedit.delta import LowRankDelta
 from instructedit.editors.apart import tell_apart
-from instructedit.errors import DataError
-from instructedit.factors import answer_rows, watch_sites
-from instructedit.metrics import answer_log_probs, kl_divergence, mean_per_text, soften
+from instructedit.editors.drill import TOKENS, DescentConfig, Drill, Practice, prepare_descent
+from instructedit.metrics import answer_log_probs, kl_divergence, lost_lead, mean_per_text, soften
 
-TOKENS = 288  # of one pass, padding counted: small passes are as fast on a CPU and need little memory
+LEAD = 1.0  # nats: as much of the lead of an unedited first choice counts
 BEND = 4.0  # as `soften`: one hopeless text does not drown the others
-
-
-@dataclass(frozen=True)
-class DescentConfig:
-    """How what an update writes is moved by descent; `steps` of zero leaves it as it was."""
-
-    steps: int = 0
-    fit: int = 4  # other wordings that a step asks beside the bare prompt
-    keep: int = 8  # texts a step that are to stay as they are
-    weight: float = 1.5  # of those in the loss
-    margin: float = 0.3  # nats a token below which an answer is good enough
-    whole: bool = False  # an answer lacks what its tokens lack together, not what they lack on average
-    decay: float = 0.0  # weight of the squared size of what is written, in units that rates are told in
-    rate: float = 0.12  # Adam's, in units of what is written
-
-    def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise DataError(f"an edit cannot be polished in {self.steps} steps. Expected 0 (none) or more.")
 
 
 @dataclass(frozen=True)
@@ -48,34 +28,6 @@ class PolishConfig(DescentConfig):
     subject: bool = False  # write at the subject, in the place of what the pass does at those sites
     apart: float = 0.0  # how much what is read is told apart from what is to be left alone, before all steps
     energy: float = 0.999  # share of the update's squared norm whose directions are kept
-
-
-@dataclass(frozen=True)
-class Practice:
-    """What an edit is polished on: texts to answer, the bare request first, and texts to leave alone."""
-
-    fit: tuple[Text, ...]
-    keep: tuple[Text, ...]
-
-
-@dataclass(frozen=True)
-class Drill:
-    """The texts of a practice, those to answer first, and by place what is known of those that are asked.
-
-    That is the states that enter the edited blocks; what the unedited model predicts for the answers of texts
-    to be left alone; and, where sites are watched, their `keys`: what they read at each token of a text to
-    answer, and where the answer of one to be left alone is predicted.
-    """
-
-    texts: Sequence[Text]
-    fits: int
-    states: dict[int, Float[Tensor, "_ d"]]
-    before: dict[int, Float[Tensor, "_ v"]]
-    keys: dict[int, dict[str, Float[Tensor, "_ d_in"]]]
-
-    def keys_of(self, name: str, left: bool) -> Float[Tensor, "n d_in"]:
-        """The keys of one site at the texts to answer, or at those to be `left` alone."""
-        return torch.cat([keys[name] for place, keys in self.keys.items() if (place >= self.fits) == left])
 
 
 def polish(
@@ -113,18 +65,18 @@ def descend(
 ) -> LowRankDelta:
     """One update (b = 1) after `config.steps` steps of Adam on what it writes; what it reads stays.
 
-    `rates` are the steps of each site's `b`. A step asks the bare request, `fit` other wordings and `keep`
-    texts to be left alone, drawn anew each time but the same for the same edit. Loss: the mean over wordings
+    `rates` are the steps of each site's `b`; `prepare_descent` has drawn what each step asks: the bare
+    request, `fit` other wordings and `keep` texts to be left alone. Loss: the mean over wordings
     of the answer's negative log-likelihood beyond `margin`, nats a token or, with `config.whole`, an answer;
-    and `weight` times the mean KL(unedited ‖ edited) over the others, nats a token. The edits `under` it are
-    in force all the while.
+    and `weight` times the mean KL(unedited ‖ edited) over the others, nats a token, with `config.lead` times
+    the `lost_lead` of their first choices. The edits `under` it are in force all the while.
     """
     values = {name: b.clone().requires_grad_() for name, b in start.b.items()}
     optimiser = torch.optim.Adam(
         [{"params": [v], "lr": rates[n]} for n, v in values.items()], betas=(0.8, 0.95)
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, config.steps))
-    for fit, keep in _draw_steps(drill.fits, len(drill.texts) - drill.fits, config):
+    for fit, keep in drill.steps:
         weights = {place: 1 / len(fit) for place in fit} | {i: config.weight / len(keep) for i in keep}
         add_gradients(backbone, lambda: LowRankDelta(start.a, values), drill, weights, config, under)
         for name, value in values.items():
@@ -152,47 +104,6 @@ def _orthonormal(delta: LowRankDelta) -> LowRankDelta:
     )
 
 
-def prepare_descent(
-    backbone: Backbone, practice: Practice, config: DescentConfig, watch: Collection[str] = ()
-) -> Drill:
-    """What `descend` needs of the texts that it will ask; the inputs of sites to `watch` too."""
-    drawn = _draw_steps(len(practice.fit), len(practice.keep), config)
-    return prepare_drill(backbone, practice, {i for fit, keep in drawn for i in (*fit, *keep)}, watch)
-
-
-@torch.no_grad()
-def prepare_drill(
-    backbone: Backbone,
-    practice: Practice,
-    places: Collection[int] | None = None,
-    watch: Collection[str] = (),
-) -> Drill:
-    """What is needed to ask the texts of a practice at some `places`, or at all of them."""
-    texts, fits = (*practice.fit, *practice.keep), len(practice.fit)
-    asked = sorted(range(len(texts)) if places is None else places)
-    states = backbone.encode([texts[place] for place in asked])
-    drill = Drill(texts, fits, dict(zip(asked, states, strict=True)), {}, {})
-    run = asked if watch else [place for place in asked if place >= fits]
-    for part in like_length(run, texts, TOKENS):
-        with watch_sites(backbone) if watch else nullcontext(({}, {})) as (inputs, _):
-            logits, owner, _ = _answers(backbone, drill, part)
-        for row, place in enumerate(part):
-            text, left = texts[place], place >= fits
-            if left:
-                drill.before[place] = logits[owner == row]
-            if watch:
-                read = list(text.positions) if left else range(len(backbone.start_ids), len(text.ids) - 1)
-                drill.keys[place] = {name: inputs[name][row, read].float() for name in watch}
-    return drill
-
-
-def _answers(backbone: Backbone, drill: Drill, part: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits ``[n v]`` at the positions that predict the answers, whose text each is, the answers' tokens."""
-    top = backbone.top(backbone.pad_states([drill.states[place] for place in part]))
-    rows, positions, targets = answer_rows([drill.texts[place] for place in part], top.device)
-    return backbone.logits(top[rows, positions]), rows, targets
-
-
 def add_gradients(
     backbone: Backbone,
     change: Callable[[], LowRankDelta],
@@ -217,14 +128,16 @@ def text_losses(
 ) -> Float[Tensor, " b"]:
     """One number a text: how much its answer still lacks, or how far it has been moved."""
     with delta.applied_to(backbone.model):
-        logits, owner, targets = _answers(backbone, drill, part)
+        logits, owner, targets = drill.answers(backbone, part)
     lacking = (-answer_log_probs(logits, targets) - config.margin).clamp(min=0)
     left = torch.tensor([place in drill.before for place in part], device=owner.device)  # alone
     kept = left[owner]
     if kept.any():
         before = torch.cat([drill.before[place] for place in part if place in drill.before])
-        moved = torch.zeros_like(lacking).masked_scatter(kept, kl_divergence(before, logits[kept]))
-        lacking = torch.where(kept, moved, lacking)
+        moved = kl_divergence(before, logits[kept])
+        if config.lead:
+            moved = moved + config.lead * lost_lead(before, logits[kept], LEAD)
+        lacking = torch.where(kept, torch.zeros_like(lacking).masked_scatter(kept, moved), lacking)
     losses = mean_per_text(lacking, owner, len(part))
     if config.whole:
         losses = torch.where(left, losses, losses * torch.bincount(owner, minlength=len(part)))
@@ -234,16 +147,3 @@ def text_losses(
 def rate_at(step: int, steps: int) -> float:
     """Three steps of warming up, and a straight fall to a fifth."""
     return min(1.0, (step + 1) / 3) * (1 - 0.8 * step / steps)
-
-
-def _draw_steps(fits: int, keeps: int, config: DescentConfig) -> list[tuple[list[int], list[int]]]:
-    """By step the places of the texts to answer, the first always among them, and of those to leave alone."""
-    rng, total = random.Random(0), fits + keeps
-    return [
-        ([0, *_draw(range(1, fits), config.fit, rng)], _draw(range(fits, total), config.keep, rng))
-        for _ in range(config.steps)
-    ]
-
-
-def _draw(places: range, count: int, rng: random.Random) -> list[int]:
-    return rng.sample(places, min(count, len(places)))

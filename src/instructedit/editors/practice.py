@@ -16,7 +16,8 @@ from instructedit.data.other_names import make_other_names
 from instructedit.data.paraphrase import load_phrasebook, make_questions, make_varied_rephrases
 from instructedit.data.subjects import subject_of
 from instructedit.editors.consequences import find_consequences
-from instructedit.editors.polish import PolishConfig, Practice
+from instructedit.editors.drill import Practice
+from instructedit.editors.polish import PolishConfig
 from instructedit.types import EditCase
 
 QUESTIONS, WORDINGS = 6, 12  # ways to ask for the answer

@@ -8,9 +8,10 @@ from instructedit.backbone import Backbone, Text
 from instructedit.data.anchors import make_other_anchors, make_own_anchors, make_tail_anchors
 from instructedit.data.paraphrase import make_rephrases
 from instructedit.data.subjects import subject_of
+from instructedit.editors.drill import Practice
 from instructedit.editors.mending import MendConfig
 from instructedit.editors.neighbours import Neighbours
-from instructedit.editors.polish import PolishConfig, Practice
+from instructedit.editors.polish import PolishConfig
 from instructedit.editors.practice import make_practice
 from instructedit.editors.stance import StanceConfig
 from instructedit.editors.together import TogetherConfig

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text
 from instructedit.delta import LowRankDelta
+from instructedit.editors.course import Company, Course, as_answer, plan_course
 from instructedit.editors.covariance import covariances, guard, remember
-from instructedit.editors.drills import Company, Course, as_answer, plan_course
+from instructedit.editors.drill import DescentConfig, Practice, prepare_drill
 from instructedit.editors.location import early_outputs
 from instructedit.editors.ordinary import ordinary_texts
-from instructedit.editors.polish import DescentConfig, Practice, add_gradients, prepare_drill, rate_at
+from instructedit.editors.polish import add_gradients, rate_at
 from instructedit.editors.writing import read_keys
 from instructedit.types import EditCase
 

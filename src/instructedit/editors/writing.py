@@ -10,8 +10,9 @@ from torch import Tensor
 from instructedit.backbone import Backbone
 from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
+from instructedit.editors.drill import DescentConfig, Practice, prepare_descent
 from instructedit.editors.location import CONTEXTS, last_of, output_projections, size_given
-from instructedit.editors.polish import DescentConfig, Practice, descend, in_force, prepare_descent
+from instructedit.editors.polish import descend, in_force
 from instructedit.factors import watch_sites
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.site_rows import SiteRows

@@ -30,6 +30,8 @@ LATER = {
     "whole": False,
     "scoped": False,
     "apart": 0.0,
+    "lead": 0.0,
+    "dealt": False,
 }  # their settings that older cells had without a name
 
 

@@ -6,7 +6,16 @@ generated text. Rates are fractions in [0, 1]; log-probabilities and divergences
 
 from .replies import sentiment_score, win_rate
 from .text import generation_matches, ngram_entropy, normalise
-from .tokens import all_per_text, answer_log_probs, hits, kl_divergence, mean_per_text, soften, unchanged
+from .tokens import (
+    all_per_text,
+    answer_log_probs,
+    hits,
+    kl_divergence,
+    lost_lead,
+    mean_per_text,
+    soften,
+    unchanged,
+)
 
 __all__ = [
     "all_per_text",
@@ -14,6 +23,7 @@ __all__ = [
     "generation_matches",
     "hits",
     "kl_divergence",
+    "lost_lead",
     "mean_per_text",
     "ngram_entropy",
     "normalise",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from instructedit.backbone import Text
-from instructedit.editors.polish import DescentConfig, Practice
+from instructedit.editors.drill import DescentConfig, Practice
 
 
 @dataclass(frozen=True)
