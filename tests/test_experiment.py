@@ -101,7 +101,7 @@ def test_a_training_keeps_its_key_when_the_polish_learns_something_new(
         spec = EditorSpec(train=train, set={"editor": {"polish": changes}} if changes else {})
         return describe_editor(spec, keys.plan, keys.sources, 0)["train"]["editor"]["polish"]
 
-    assert not {"breadth", "names", "whole", "scoped", "apart"} & set(polish("mend"))
+    assert not {"breadth", "names", "whole", "scoped", "apart", "lead", "dealt"} & set(polish("mend"))
     assert polish("mend", breadth=2)["breadth"] == 2
     assert polish("mend", names=1)["names"] == 1
     assert polish("mend", whole=True)["whole"] is True

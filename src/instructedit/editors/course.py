@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from instructedit.backbone import Text
-from instructedit.editors.drill import DescentConfig, Practice
+from instructedit.editors.drill import DescentConfig, Practice, draw
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def _draw_step(
     fit: dict[Text, float] = {}
     keep: dict[Text, float] = {}
     for practice in practices:
-        _add(fit, [practice.fit[0], *_sample(practice.fit[1:], config.fit, rng)], 1.0)
-        _add(keep, _sample(practice.keep, config.keep, rng), config.weight)
-    earlier = _sample(company.earlier, company.replay, rng)
+        _add(fit, [practice.fit[0], *draw(practice.fit[1:], config.fit, rng)], 1.0)
+        _add(keep, draw(practice.keep, config.keep, rng), config.weight)
+    earlier = draw(company.earlier, company.replay, rng)
     _add(fit, earlier, float(len(earlier)))
-    _add(keep, _sample(company.ordinary, company.texts, rng), company.weight)
+    _add(keep, draw(company.ordinary, company.texts, rng), company.weight)
     return fit, keep
 
 
@@ -79,7 +79,3 @@ def _add(weights: dict[Text, float], texts: Sequence[Text], weight: float) -> No
     """Share a weight out among some texts."""
     for text in texts:
         weights[text] = weights.get(text, 0.0) + weight / len(texts)
-
-
-def _sample(texts: Sequence[Text], count: int, rng: random.Random) -> list[Text]:
-    return rng.sample(texts, min(count, len(texts)))

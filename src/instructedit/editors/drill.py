@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from instructedit.errors import DataError
 from instructedit.factors import answer_rows, watch_sites
 
 TOKENS = 288  # of one pass, padding counted: small passes are as fast on a CPU and need little memory
+Item = TypeVar("Item")
 Step = tuple[list[int], list[int]]  # places of texts to answer, the first among them, and to leave alone
 
 
@@ -114,8 +116,8 @@ def draw_steps(fits: int, keeps: int, config: DescentConfig) -> list[Step]:
     deck = _deal(others, rng)
     return [
         (
-            [0, *_draw(range(1, fits), config.fit, rng)],
-            list(islice(deck, count)) if config.dealt else _draw(others, count, rng),
+            [0, *draw(range(1, fits), config.fit, rng)],
+            list(islice(deck, count)) if config.dealt else draw(others, count, rng),
         )
         for _ in range(config.steps)
     ]
@@ -127,5 +129,6 @@ def _deal(places: range, rng: random.Random) -> Iterator[int]:
         yield from rng.sample(places, len(places))
 
 
-def _draw(places: range, count: int, rng: random.Random) -> list[int]:
-    return rng.sample(places, min(count, len(places)))
+def draw(items: Sequence[Item], count: int, rng: random.Random) -> list[Item]:
+    """So many of some items, or all of them where there are fewer, in chance order."""
+    return rng.sample(items, min(count, len(items)))

@@ -130,10 +130,10 @@ def text_losses(
     with delta.applied_to(backbone.model):
         logits, owner, targets = drill.answers(backbone, part)
     lacking = (-answer_log_probs(logits, targets) - config.margin).clamp(min=0)
-    left = torch.tensor([place in drill.before for place in part], device=owner.device)  # alone
+    left = torch.tensor([place >= drill.fits for place in part], device=owner.device)  # alone
     kept = left[owner]
     if kept.any():
-        before = torch.cat([drill.before[place] for place in part if place in drill.before])
+        before = torch.cat([drill.before[place] for place in part if place >= drill.fits])
         moved = kl_divergence(before, logits[kept])
         if config.lead:
             moved = moved + config.lead * lost_lead(before, logits[kept], LEAD)
