@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import yaml
 
+from instructedit.data.answers import asked_forms, make_answer
 from instructedit.data.paraphrase import relation_forms
 from instructedit.data.subjects import subject_of
 from instructedit.types import EditCase
@@ -83,6 +84,14 @@ def make_own_prompts(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
     if match and drawn:
         drawn[0] = (f"{match[1]}, which is not {case.target_new}, {match[2]}", drawn[0][1])
     return tuple(drawn)
+
+
+def make_answered_prompts(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:
+    """As `make_own_prompts`, of prompts whose kind of answer is known: two of that kind stand behind each."""
+    rng = random.Random(f"answered prompts|{subject_of(case)}|{case.prompt}")
+    forms = rng.sample(asked_forms(), len(asked_forms()))
+    asked = ((form, f"{make_answer(form, rng)}, {make_answer(form, rng)}") for form in forms)
+    return tuple(_own_pairs(case, asked)[:count])
 
 
 def make_after_anchors(case: EditCase) -> tuple[tuple[str, str], ...]:

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from instructedit.backbone import Backbone, Site
+from instructedit.editors.gates import GateConfig
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
 from instructedit.editors.mending import MendConfig
 from instructedit.editors.polish import PolishConfig
@@ -86,6 +87,7 @@ def config_of(header: dict[str, Any]) -> EditorConfig:
     config = dict(header["editor"])
     kind = find_trained(config.pop("kind", EditorConfig.kind))
     config["transform"] = TransformConfig(**config["transform"])
+    config["gate"] = GateConfig(**config.get("gate", {}))
     config["polish"] = PolishConfig(**config.get("polish", {}))
     config["write"] = WriteConfig(**config.get("write", {}))
     config["together"] = TogetherConfig(**config.get("together", {}))

@@ -1,6 +1,6 @@
 """The instructed editor: one hypernetwork for every kind of edit, told by words which kind is at hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from instructedit.backbone import Backbone, PrefixCache, Site
 from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Practice
+from instructedit.editors.gates import make_gates
+from instructedit.editors.ground import Ground, Grounds
 from instructedit.editors.polish import in_force, polish
 from instructedit.editors.reading import Reader
 from instructedit.editors.requests import EditorConfig, RequestTexts
-from instructedit.editors.scope import NARROW, scope_states
+from instructedit.editors.scope import read_scopes
 from instructedit.editors.stance import Stance, read_topics
 from instructedit.editors.strength import answered, faintest
 from instructedit.editors.writing import Blank, prepare, write
@@ -23,7 +25,7 @@ from instructedit.hypernetwork import Hypernetwork
 from instructedit.instructions import instruction_for
 from instructedit.progress import track
 from instructedit.site_rows import SiteRows
-from instructedit.types import EditCase, Scope
+from instructedit.types import EditCase
 
 __all__ = ["EditorConfig", "InstructedEditor"]
 
@@ -40,6 +42,7 @@ class InstructedEditor(nn.Module):
         self.hypernetwork = self.network(sites, width, config.transform, seed)
         self.stance = Stance(config.stance, width, seed) if config.stance.marks else None
         self.scope = Reader(2 * width) if config.polish.scoped else None
+        self._grounds = Grounds()
 
     def adjust(self, **changes: Any) -> None:
         """Change how edits are made from now on; `changes` are fields of the config."""
@@ -53,19 +56,52 @@ class InstructedEditor(nn.Module):
 
         Without `instructions` each case uses its own, or one from its task's bank. A case whose
         answer is not yet the model's first choice is edited again on top, up to `config.rounds` times. Then
-        edits are polished and tempered, as far as the config says so. Opinions are made by `opine`, where the
-        editor has learned to; their sites may lie below its own (see `Backbone.reaching`).
+        edits are polished and tempered, as far as the config says so. Facts are made by `gate` instead, where
+        the config has it, and opinions by `opine`, where the editor has learned to: their sites may lie below
+        its own (see `Backbone.reaching`).
         """
         words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
-        opinions = [self.stance is not None and not self.is_fact(case) for case in cases]
-        ways = ((self.opine, True), (self._edit, False))
-        parts = [(make, [i for i, told in enumerate(opinions) if told is way]) for make, way in ways]
+        taken = [self._way(backbone, case) for case in cases]
+        ways = (self.opine, self.gate, self._edit)
+        parts = [(make, [i for i, way in enumerate(taken) if way == make]) for make in ways]
         made = [
             make(backbone, [cases[i] for i in places], [words[i] for i in places]).spread(places, len(cases))
             for make, places in parts
             if places
         ]
         return sum(made[1:], made[0])
+
+    def _way(self, backbone: Backbone, case: EditCase) -> Callable[..., LowRankDelta]:
+        if not self.is_fact(case):
+            return self._edit if self.stance is None else self.opine
+        return self.gate if self.ground(backbone) else self._edit
+
+    def ground(self, backbone: Backbone) -> Ground | None:
+        """What gates are built on; None where edits have none."""
+        gates = self.config.gate.wordings and self.config.polish.steps
+        return self._grounds.of(backbone, self.config.gate.ordinary, self.config.text) if gates else None
+
+    @torch.no_grad()
+    def gate(
+        self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
+    ) -> LowRankDelta:
+        """Facts, one delta each, that act where they are meant and nowhere else: see `make_gates`.
+
+        One whose answer is not the edited model's first choice then is made by pass and polish instead.
+        """
+        ground = self.ground(backbone)
+        assert ground is not None
+        pairs = zip(self.scoped(backbone, cases, instructions), instructions, strict=True)
+        practices = (self.texts.wide_practice(backbone, *pair) for pair in pairs)
+        told = track(practices, "Editing", total=len(cases))
+        made = LowRankDelta.stack([make_gates(ground, practice, self.config.gate) for practice in told])
+        failed = self._failed(backbone, cases, made)
+        if not failed:
+            return made
+        again = self._edit(backbone, [cases[i] for i in failed], [instructions[i] for i in failed])
+        share = torch.ones(len(cases), device=backbone.device)
+        share[failed] = 0
+        return made.scale(share) + again.spread(failed, len(cases))
 
     @torch.no_grad()
     def opine(
@@ -79,8 +115,7 @@ class InstructedEditor(nn.Module):
     def _edit(self, backbone: Backbone, cases: Sequence[EditCase], words: Sequence[str]) -> LowRankDelta:
         delta = self.propose(backbone, cases, words, whole=True)
         for _ in range(self.config.rounds - 1):
-            failed = [index for index, taken in enumerate(self.taken(backbone, cases, delta)) if not taken]
-            if not failed:
+            if not (failed := self._failed(backbone, cases, delta)):
                 break
             part, told = [cases[i] for i in failed], [words[i] for i in failed]
             again = self.propose(backbone, part, told, under=delta[failed], whole=True)
@@ -88,6 +123,9 @@ class InstructedEditor(nn.Module):
         if self.config.polish.steps:
             delta = self.polish(backbone, cases, words, delta)
         return self.temper(backbone, cases, words, delta) if self.config.strengths else delta
+
+    def _failed(self, backbone: Backbone, cases: Sequence[EditCase], delta: LowRankDelta) -> list[int]:
+        return [place for place, taken in enumerate(self.taken(backbone, cases, delta)) if not taken]
 
     @torch.no_grad()
     def taken(self, backbone: Backbone, cases: Sequence[EditCase], delta: LowRankDelta) -> list[bool]:
@@ -116,12 +154,7 @@ class InstructedEditor(nn.Module):
         self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
     ) -> list[EditCase]:
         """Each case with the scope that its instruction is read to ask for: wide, unless it says narrow."""
-        if self.scope is None:
-            return list(cases)
-        absent = torch.tensor([not words for words in instructions], device=backbone.device)
-        sides = self.scope(scope_states(backbone, instructions), absent).tolist()
-        found: list[Scope] = ["narrow" if side < NARROW else "wide" for side in sides]
-        return [replace(case, scope=scope) for case, scope in zip(cases, found, strict=True)]
+        return list(cases) if self.scope is None else read_scopes(self.scope, backbone, cases, instructions)
 
     def _polish(
         self, backbone: Backbone, case: EditCase, delta: LowRankDelta, practice: Practice

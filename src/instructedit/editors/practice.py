@@ -7,22 +7,30 @@ from instructedit.backbone import Backbone, Text
 from instructedit.data.anchors import (
     load_anchor_book,
     make_after_anchors,
+    make_answered_prompts,
     make_other_anchors,
     make_own_prompts,
     make_tail_anchors,
 )
 from instructedit.data.consequences import make_indirect_prompts
 from instructedit.data.other_names import make_other_names
-from instructedit.data.paraphrase import load_phrasebook, make_questions, make_varied_rephrases
+from instructedit.data.paraphrase import (
+    load_phrasebook,
+    make_questions,
+    make_rephrases,
+    make_varied_rephrases,
+)
 from instructedit.data.subjects import subject_of
 from instructedit.editors.consequences import find_consequences
 from instructedit.editors.drill import Practice
+from instructedit.editors.gates import GateConfig
 from instructedit.editors.polish import PolishConfig
 from instructedit.types import EditCase
 
 QUESTIONS, WORDINGS = 6, 12  # ways to ask for the answer
 OWN, OTHERS, TAILS = 16, 8, 4  # texts to leave alone: about the subject, about others, about nothing
 FOLLOWING, INDIRECT = 8, 16  # of what follows: answered by an edit of wide scope, left alone by a narrow one
+FORMS = 2  # other wordings in which is asked of other names than the subject
 SEED = 5  # of the wordings: neither those that are read nor those that an edit is tried on
 
 
@@ -56,6 +64,24 @@ def make_practice(
         strangers = [*renamed, *make_indirect_prompts(known, INDIRECT), *strangers]
     keep = _left_alone(known, near, wordings, strangers, 1 if narrow else config.breadth)
     return Practice((*fit[: 1 + len(told)], *fresh), tuple(backbone.text(*pair) for pair in keep))
+
+
+def widen(
+    backbone: Backbone, case: EditCase, practice: Practice, near: Sequence[str], config: GateConfig
+) -> Practice:
+    """A practice with more texts on both sides, as gates need them to tell apart what is meant.
+
+    More wordings are answered. Left alone are what answers to other questions about the subject are made of,
+    and the ends of the request with the names `near` in the subject's place.
+    """
+    known = replace(case, subject=subject_of(case))
+    told = [backbone.text(prompt, case.wanted) for prompt in make_rephrases(known, SEED, config.wordings)]
+    forms = [case.prompt, *(p for p in make_rephrases(known, 0, FORMS) if known.subject in p)]
+    others = (forms[i % len(forms)].replace(known.subject, name) for i, name in enumerate(near))
+    alone = [backbone.text(*pair) for pair in make_answered_prompts(known, config.own)]
+    alone += [backbone.text(prompt) for prompt in others]
+    fresh = [text for text in dict.fromkeys(told) if text not in practice.fit]
+    return Practice((*practice.fit, *fresh), (*practice.keep, *alone))
 
 
 def _wordings(case: EditCase) -> list[str]:

@@ -9,10 +9,11 @@ from instructedit.data.anchors import make_other_anchors, make_own_anchors, make
 from instructedit.data.paraphrase import make_rephrases
 from instructedit.data.subjects import subject_of
 from instructedit.editors.drill import Practice
+from instructedit.editors.gates import GateConfig
 from instructedit.editors.mending import MendConfig
 from instructedit.editors.neighbours import Neighbours
 from instructedit.editors.polish import PolishConfig
-from instructedit.editors.practice import make_practice
+from instructedit.editors.practice import make_practice, widen
 from instructedit.editors.stance import StanceConfig
 from instructedit.editors.together import TogetherConfig
 from instructedit.editors.writing import WriteConfig
@@ -50,6 +51,7 @@ class EditorConfig:
     from_subject: bool = False  # use only the rows from the subject on: those before it are everyone's
     transform: TransformConfig = field(default_factory=TransformConfig)
     polish: PolishConfig = field(default_factory=PolishConfig)  # what follows the pass, in `edit` only
+    gate: GateConfig = field(default_factory=GateConfig)  # in the place of pass and polish, where it is on
     write: WriteConfig = field(default_factory=WriteConfig)  # for the pass, where edits are solved together
     together: TogetherConfig = field(default_factory=TogetherConfig)  # for both, in batches and sequences
     mend: MendConfig = field(default_factory=MendConfig)  # what is put right of written edits as they add up
@@ -106,6 +108,13 @@ class RequestTexts:
         told = self._instructed(case, instruction)
         near = self.near(backbone, case, config.breadth)
         return make_practice(backbone, case, told, near, checks, config)
+
+    def wide_practice(self, backbone: Backbone, case: EditCase, instruction: str) -> Practice:
+        """What the gates of an edit that has an answer are fitted on, as `widen`."""
+        practice = self.practice(backbone, case, instruction, self.config.polish)
+        assert practice is not None
+        names = self.neighbours.of(backbone, subject_of(case), self.config.gate.others)
+        return widen(backbone, case, practice, names, self.config.gate)
 
     def near(self, backbone: Backbone, case: EditCase, breadth: int = 1) -> list[str]:
         """The names most like the edit's subject, `breadth` times as many as the config says."""

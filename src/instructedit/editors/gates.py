@@ -1,0 +1,175 @@
+"""Gates: spare neurons of the last block that open where an edit is meant, and write its answer there."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from instructedit.backbone import Text
+from instructedit.delta import LowRankDelta
+from instructedit.editors.drill import Practice
+from instructedit.editors.ground import Ground, read_rows
+from instructedit.editors.separation import separate
+from instructedit.factors import answer_rows
+from instructedit.metrics import answer_log_probs
+
+SURE, FAR = (
+    0.99,
+    0.9995,
+)  # of rows to be left alone, in the practice and in ordinary text: so many lie below 0
+MOST = 0.9  # of the rows that are meant lie above 1
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """How an edit's gates are fitted; without further `wordings` it has none.
+
+    A gate's measure is 0 where the likeliest rows to be left alone lie and 1 where nearly all that are meant
+    do: it begins to open at `opens` and is wholly open from `open` on, a straight slope between.
+    """
+
+    wordings: int = 0  # ways of asking, beside the practice's, that gates are to open at
+    own: int = 40  # prompts about the subject, answers of their kind behind them, that they stay shut at
+    others: int = 120  # names in the subject's place that they stay shut at
+    ordinary: int = 1500  # rows of ordinary text, as the least, that they stay shut at
+    opens: float = 0.1
+    open: float = 0.4
+    steep: float = 40.0  # the slope of what goes through the activation: how sharp the bends are
+    ridge: float = 1e-4  # of the separation
+    fits: int = 150  # steps of L-BFGS that separate
+    told: int = 12  # texts that what the gates write is found on
+    steps: int = 10  # of L-BFGS, in finding that
+    margin: float = 0.3  # nats a token below which an answer is good enough
+    decay: float = 0.01  # of the square of what is written, in units of what the MLP gives
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where gates open: all rows that are told apart, and which of them each gate is meant for.
+
+    A gate is meant for the places at which one token of one answer is due, all before it having been told.
+    """
+
+    rows: Float[Tensor, "n d"]
+    meant: Bool[Tensor, "n k"]
+
+
+def make_gates(ground: Ground, practice: Practice, config: GateConfig) -> LowRankDelta:
+    """One edit (b = 1) that answers as the practice has it, and does nothing where its gates are shut.
+
+    Each gate is two spare neurons, taken by chance that the bare request decides: their difference rises from
+    0 to 1 and stays there. The gates are fitted to what the last block reads of the practice, and then what
+    they write to its answers. An answer of too many tokens for the neurons there are keeps its first ones.
+    Source: neurons as patches are those of Transformer-Patcher (arXiv 2301.09785), section 4; here they take
+    the place of the model's own, so that the edit is a low-rank update.
+    """
+    slots = find_slots(ground, practice)
+    count = slots.meant.shape[1]
+    places = _take(ground, practice.fit[0], 2 * count)
+    opened = _open(ground, slots, places, config)
+    return _answer(ground, opened, _told(practice.fit, config.told, count), config)
+
+
+def find_slots(ground: Ground, practice: Practice) -> Slots:
+    """The rows that an edit's gates are told apart by.
+
+    Of texts to answer these are all tokens that something follows, of those to be left alone the ones at
+    which their answers are predicted, or their ends; ordinary text comes last. Slots beyond what there are
+    spare neurons for are left out, the last first.
+    """
+    gate, texts = ground.neurons.gate, (*practice.fit, *practice.keep)
+    read = read_rows(ground.top, texts, (gate,))
+    slot_of: dict[tuple[int, ...], int] = {}
+    rows, owners = [], []
+    for text, keys in zip(texts, read, strict=True):
+        due = {place: text.targets[: turn + 1] for turn, place in enumerate(text.positions)}
+        fits = len(owners) < len(practice.fit)
+        places = range(len(text.ids) - 1) if fits else text.positions or [len(text.ids) - 1]
+        owner = [slot_of.setdefault(due[p], len(slot_of)) if fits and p in due else -1 for p in places]
+        rows.append(keys[gate][list(places)])
+        owners.append(torch.tensor(owner, device=keys[gate].device))
+    count = min(len(slot_of), len(ground.spare) // 2)
+    every = torch.cat([*owners, torch.full((len(ground.rows),), -1, device=ground.rows.device)])
+    meant = every[:, None] == torch.arange(count, device=every.device)
+    return Slots(torch.cat([*rows, ground.rows]), meant)
+
+
+def _take(ground: Ground, request: Text, count: int) -> Int[Tensor, " m"]:
+    """So many places of spare neurons by chance: edits that are added up seldom take the same."""
+    places = random.Random(repr(request.ids)).sample(range(len(ground.spare)), count)
+    return torch.tensor(places, device=ground.spare.device)
+
+
+def _open(ground: Ground, slots: Slots, places: Int[Tensor, " m"], config: GateConfig) -> LowRankDelta:
+    """The gates, which write nothing yet; two neurons each, one behind the other."""
+    along = separate(slots.rows, slots.meant, ground.one, config.ridge, config.fits)
+    reached, ordinary = slots.rows @ along.mT, ground.rows @ along.mT
+    near = len(slots.rows) - len(ground.rows)
+    bends = []
+    for gate, direction in enumerate(along):
+        meant = slots.meant[:near, gate]
+        low = torch.maximum(reached[:near, gate][~meant].quantile(SURE), ordinary[:, gate].quantile(FAR))
+        high = torch.maximum(
+            reached[:near, gate][meant].quantile(1 - MOST), low + 0.05 * reached[:, gate].std()
+        )
+        for share in (config.opens, config.open):
+            offset = low + share * (high - low)
+            bends.append(config.steep * (direction - offset * ground.one) / (high - low))
+    return _replace(ground, places, torch.stack(bends))
+
+
+def _replace(ground: Ground, places: Int[Tensor, " m"], bends: Float[Tensor, "m d"]) -> LowRankDelta:
+    """What puts new neurons in the place of spare ones: these read as told, and the old no longer write."""
+    neurons = ground.neurons
+    pick = torch.zeros(ground.inner, len(places), device=places.device)
+    pick[ground.spare[places], torch.arange(len(places), device=places.device)] = 1
+    new = {neurons.gate: bends} | ({neurons.up: ground.one.expand_as(bends)} if neurons.up else {})
+    a = {name: (rows - ground.reads[name][places])[None] for name, rows in new.items()}
+    b = dict.fromkeys(new, pick[None])
+    a[neurons.down], b[neurons.down] = pick.mT[None].contiguous(), -ground.writes[places].mT[None]
+    return LowRankDelta(a, b)
+
+
+def _told(fit: Sequence[Text], count: int, tokens: int) -> list[Text]:
+    """Texts to find values on, of so many answer `tokens`: the first of each answer, and others by chance."""
+    first = {text.targets: text for text in reversed(fit)}
+    others = [text for text in fit if text is not first[text.targets]]
+    more = max(0, min(count - len(first), len(others)))
+    chosen = [*first.values(), *random.Random(0).sample(others, more)]
+    return [Text(text.ids[: text.answer_start + tokens], text.answer_start) for text in chosen]
+
+
+def _answer(ground: Ground, opened: LowRankDelta, texts: Sequence[Text], config: GateConfig) -> LowRankDelta:
+    """The gates with what they write: found by L-BFGS from nothing, so that the texts are answered.
+
+    Loss: the mean over answer tokens of softplus(−log p − `margin`), and `decay` times the mean square of
+    what is written.
+    """
+    top, down = ground.top, ground.neurons.down
+    hidden = top.prefix(texts)
+    rows, positions, targets = answer_rows(texts, hidden.device)
+    count = opened.b[down].shape[-1] // 2
+    values = torch.zeros(top.width, count, device=hidden.device, requires_grad=True)
+    solver = torch.optim.LBFGS([values], max_iter=config.steps, line_search_fn="strong_wolfe")
+    rise = ground.size / (config.steep * (config.open - config.opens))  # what a gate passes on is as high
+
+    def filled() -> LowRankDelta:
+        pairs = torch.stack([values, -values], -1).flatten(-2) * rise
+        return LowRankDelta(opened.a, {**opened.b, down: opened.b[down] + pairs})
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        with torch.enable_grad():
+            with filled().applied_to(top.model):
+                states = top.top(hidden)
+            known = answer_log_probs(top.logits(states[rows, positions]), targets)
+            value = nn.functional.softplus(-known - config.margin).mean()
+            value = value + config.decay * values.square().mean()
+            value.backward()
+        return value
+
+    solver.step(loss)
+    return filled().detach()

@@ -1,0 +1,114 @@
+"""The ground that gates are built on: the last block's neurons, and what ordinary text reads there."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from instructedit.backbone import Backbone, Text, like_length
+from instructedit.backbone.neurons import Neurons, find_neurons
+from instructedit.backbone.sites import find_sites
+from instructedit.editors.ordinary import ordinary_texts
+from instructedit.factors import watch_sites
+
+TOKENS = 600  # of one pass, padding counted
+SPARE = 0.25  # of all neurons, those that ordinary text uses least, may be taken for gates
+RIDGE = 1e-3  # of the mean square of what ordinary text reads
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The last block's `neurons`, and the model cut below that block.
+
+    `rows` is what its MLP reads in ordinary text, `one` the direction along which every such row is about 1,
+    and `size` the root mean square of what the MLP gives. `spare` are the neurons that ordinary text uses
+    least, of `inner` that there are: by layer what each `reads` with, constants told by way of `one`, and
+    what each `writes`.
+    """
+
+    top: Backbone
+    neurons: Neurons
+    rows: Float[Tensor, "n d"]
+    one: Float[Tensor, " d"]
+    size: float
+    inner: int
+    spare: Int[Tensor, " m"]
+    reads: dict[str, Float[Tensor, "m d"]]
+    writes: Float[Tensor, "m d"]
+
+
+class Grounds:
+    """The grounds under backbones, each surveyed once, on first use."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Backbone, Ground | None] = WeakKeyDictionary()
+
+    def of(self, backbone: Backbone, count: int, text: str = "") -> Ground | None:
+        """As `survey`."""
+        if backbone not in self._known:
+            self._known[backbone] = survey(backbone, count, text)
+        return self._known[backbone]
+
+
+@torch.no_grad()
+def survey(backbone: Backbone, count: int, text: str = "") -> Ground | None:
+    """The ground under a model, by about `count` rows of ordinary text; None for an MLP of another build.
+
+    `text` is a file of such text: none is the package's own.
+    """
+    neurons = find_neurons(backbone, len(backbone.blocks) - 1)
+    if neurons is None:
+        return None
+    top = _cut(backbone, neurons)
+    texts = ordinary_texts(backbone, text)
+    some = texts[:: max(1, sum(len(passage.ids) for passage in texts) // count)]
+    read = read_rows(top, some, (neurons.gate, neurons.down))
+    rows, used = (torch.cat([keys[name] for keys in read]) for name in (neurons.gate, neurons.down))
+    one, given = _constant(rows), _linear(top, neurons.down)[0]
+    spare = (used.abs().mean(0) * given.norm(dim=1)).argsort()[: int(SPARE * len(given))]
+    layers = {name: _linear(top, name) for name in neurons.names if name != neurons.down}
+    reads = {name: w.mT[spare] + bias[spare, None] * one for name, (w, bias) in layers.items()}
+    size = float((used @ given).square().mean().sqrt())
+    return Ground(top, neurons, rows, one, size, len(given), spare, reads, given[spare])
+
+
+def _cut(backbone: Backbone, neurons: Neurons) -> Backbone:
+    """The model with those neurons' layers as its only sites."""
+    sites = find_sites(backbone.model, ",".join(neurons.names))
+    named = (backbone.name, backbone.checksum)
+    return Backbone(backbone.model, backbone.tokenizer, sites, backbone.start_ids, *named)
+
+
+def _constant(rows: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
+    """The direction along which rows are most nearly 1: a ridge solution."""
+    square = rows.mT.double() @ rows.double() / len(rows)
+    damped = square + RIDGE * square.diagonal().mean() * torch.eye(len(square), device=rows.device)
+    return torch.linalg.solve(damped, rows.double().mean(0)).float()
+
+
+def _linear(backbone: Backbone, name: str) -> tuple[Float[Tensor, "d_in d_out"], Float[Tensor, " d_out"]]:
+    """A layer's weights, transposed, and its constants, however they are stored."""
+    module = backbone.modules[name]
+    width = next(site.d_in for site in backbone.sites if site.name == name)
+    nothing = torch.zeros(1, width, device=backbone.device, dtype=backbone.dtype)
+    constants = module(nothing)
+    weights = module(torch.eye(width, device=backbone.device, dtype=backbone.dtype)) - constants
+    return weights.float(), constants[0].float()
+
+
+@torch.no_grad()
+def read_rows(
+    backbone: Backbone, texts: Sequence[Text], names: Collection[str]
+) -> list[dict[str, Float[Tensor, "t _"]]]:
+    """The inputs of some sites at every token of each text."""
+    states = backbone.encode(texts)
+    found: dict[int, dict[str, Tensor]] = {}
+    for part in like_length(range(len(texts)), texts, TOKENS):
+        with watch_sites(backbone) as (inputs, _):
+            backbone.top(backbone.pad_states([states[place] for place in part]))
+        for row, place in enumerate(part):
+            found[place] = {name: inputs[name][row, : len(texts[place].ids)].float() for name in names}
+    return [found[place] for place in range(len(texts))]
