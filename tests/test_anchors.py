@@ -11,6 +11,7 @@ from instructedit.data.anchors import (
     load_anchor_book,
     load_names,
     make_after_anchors,
+    make_answered_prompts,
     make_other_anchors,
     make_own_anchors,
     make_own_prompts,
@@ -249,3 +250,14 @@ def test_a_subjects_neighbours_are_looked_for_once(llama: Backbone, monkeypatch:
     assert neighbours.of(llama, "Paris", 4) == first
     monkeypatch.undo()
     assert neighbours.of(llama, "Paris", 2) == first[:2]
+
+
+def test_two_answers_of_the_kind_stand_behind_what_else_is_asked() -> None:
+    case = EditCase("The place of birth of Ada Lovelace is", "Rome", "Ada Lovelace")
+    pairs = make_answered_prompts(case, 30)
+    assert len(set(pairs)) == len(pairs) == 30
+    assert pairs == make_answered_prompts(case, 30)
+    assert case.prompt not in {prompt for prompt, _ in pairs}
+    assert all("Ada Lovelace" in prompt and ", " in answer for prompt, answer in pairs)
+    assert not any("Rome" in answer.split() for _, answer in pairs)
+    assert make_answered_prompts(replace(case, prompt="it is", subject=""), 3) == ()

@@ -46,8 +46,8 @@ class Making:
     in the place of the package's; repeatable."""
 
     polish: int | None = None
-    """Steps of descent on an edit once it is made, 0 for none; left out, as many as the editor asks for. They
-    take most of an edit's time. Facts that share one adapter are written instead, which takes as long."""
+    """Steps of descent on an edit once it is made, 0 for one pass of the editor and nothing else; left out,
+    as many as it asks for. An editor with gates makes facts by these, unless this is 0."""
 
     out: Path | None = None
     """Folder for the LoRA adapter and the record of the edits; left out, nothing is kept."""

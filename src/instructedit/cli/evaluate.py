@@ -43,7 +43,7 @@ class Asking:
     """Settings that `instructedit search` wrote for the method; --setting goes before them."""
 
     polish: int | None = None
-    """Steps of descent on each edit of a trained editor, 0 for none; left out, as many as it asks for."""
+    """Steps of descent on each edit of a trained editor, 0 for the pass alone; left out, as it asks."""
 
     out: Path | None = None
     """Folder for rows.parquet (one row a probe) and summary.json."""

@@ -54,11 +54,10 @@ class InstructedEditor(nn.Module):
     ) -> LowRankDelta:
         """Edit in single mode: one delta a case, each for the unedited model; nothing is written.
 
-        Without `instructions` each case uses its own, or one from its task's bank. A case whose
-        answer is not yet the model's first choice is edited again on top, up to `config.rounds` times. Then
-        edits are polished and tempered, as far as the config says so. Facts are made by `gate` instead, where
-        the config has it, and opinions by `opine`, where the editor has learned to: their sites may lie below
-        its own (see `Backbone.reaching`).
+        Without `instructions` each case uses its own, or one from its task's bank. Facts are made by `gate`
+        and opinions by `opine`, where the config has the one and the editor has learned the other; the sites
+        of both may lie beside its own. All else is a pass: a case whose answer is not yet the model's first
+        choice is edited again on top, up to `config.rounds` times, then polished and tempered.
         """
         words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
         taken = [self._way(backbone, case) for case in cases]

@@ -1,6 +1,6 @@
 """What an editor sees of an instruction when it reads how far an edit shall reach."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -9,7 +9,6 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone
 from instructedit.editors.location import early_outputs
-from instructedit.editors.reading import Reader
 from instructedit.types import EditCase, Scope
 
 DEPTH = 0.47  # share of the blocks: wordings that were left out were told apart best there
@@ -27,9 +26,12 @@ def scope_states(backbone: Backbone, instructions: Sequence[str]) -> Float[Tenso
 
 
 def read_scopes(
-    reader: Reader, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
+    reader: Callable[[Tensor, Tensor], Tensor],
+    backbone: Backbone,
+    cases: Sequence[EditCase],
+    instructions: Sequence[str],
 ) -> list[EditCase]:
-    """Each case with the scope that its instruction is read to ask for: wide, unless it says narrow."""
+    """Each case with the scope that `reader`, a `Reader`, finds in its instruction: wide, unless narrow."""
     absent = torch.tensor([not words for words in instructions], device=backbone.device)
     sides = reader(scope_states(backbone, instructions), absent).tolist()
     found: list[Scope] = ["narrow" if side < NARROW else "wide" for side in sides]
