@@ -150,14 +150,6 @@ class LowRankDelta:
             self.header,
         )
 
-    def detach(self) -> "LowRankDelta":
-        """The same without the graph that it was made in."""
-        return LowRankDelta(
-            {n: x.detach() for n, x in self.a.items()},
-            {n: x.detach() for n, x in self.b.items()},
-            self.header,
-        )
-
     def save(self, path: Path) -> None:
         """Write one safetensors file; `header` is kept with it."""
         tensors = {f"{n}.a": x for n, x in self.a.items()} | {f"{n}.b": x for n, x in self.b.items()}

@@ -1,13 +1,14 @@
 """The neurons of an MLP: which of its layers they read with, and which they write with."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from instructedit.backbone.backbone import Backbone
+from instructedit.backbone.hooks import catch_input
 from instructedit.backbone.sites import find_sites, weight_shape
 
 
@@ -51,32 +52,21 @@ def find_neurons(backbone: Backbone, block: int) -> Neurons | None:
 @torch.no_grad()
 def _keeps_sign(backbone: Backbone, reader: str, down: str) -> bool:
     """Whether what reaches `down` merely turns its sign with what `reader` gives: no activation is there."""
-    parent = backbone.model.get_submodule(down.rpartition(".")[0])
     noise = torch.randn(1, 4, backbone.width, generator=torch.Generator().manual_seed(0))
-    plain, turned = (
-        _reaching(backbone, parent, reader, down, sign, noise.to(backbone.device, backbone.dtype))
-        for sign in (1.0, -1.0)
-    )
+    hidden = noise.to(backbone.device, backbone.dtype)
+    plain, turned = (_reaching(backbone.model, reader, down, sign, hidden) for sign in (1.0, -1.0))
     return torch.allclose(plain, -turned, rtol=1e-2, atol=1e-4)
 
 
-def _reaching(
-    backbone: Backbone, parent: nn.Module, reader: str, down: str, sign: float, hidden: Tensor
-) -> Tensor:
+def _reaching(model: nn.Module, reader: str, down: str, sign: float, hidden: Tensor) -> Tensor:
+    """What reaches `down` where the MLP reads `hidden` and what `reader` gives is multiplied by a sign."""
     caught: list[Tensor] = []
-    with _hooked(backbone, reader, down, sign, caught):
-        parent(hidden)
+    with ExitStack() as hooks:
+        turn = model.get_submodule(reader).register_forward_hook(lambda _m, _a, output: sign * output)
+        look = model.get_submodule(down).register_forward_pre_hook(
+            partial(catch_input, caught), with_kwargs=True
+        )
+        hooks.enter_context(turn)
+        hooks.enter_context(look)
+        model.get_submodule(down.rpartition(".")[0])(hidden)
     return caught[0]
-
-
-@contextmanager
-def _hooked(backbone: Backbone, reader: str, down: str, sign: float, caught: list[Tensor]) -> Iterator[None]:
-    hooks = (
-        backbone.model.get_submodule(reader).register_forward_hook(lambda _m, _a, output: sign * output),
-        backbone.model.get_submodule(down).register_forward_pre_hook(lambda _m, args: caught.append(args[0])),
-    )
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -12,14 +12,12 @@ from instructedit.backbone import Text
 from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Practice
 from instructedit.editors.ground import Ground, read_rows
-from instructedit.editors.separation import separate
+from instructedit.editors.separation import minimise, separate
 from instructedit.factors import answer_rows
 from instructedit.metrics import answer_log_probs
 
-SURE, FAR = (
-    0.99,
-    0.9995,
-)  # of rows to be left alone, in the practice and in ordinary text: so many lie below 0
+SURE = 0.99  # of a practice's rows to be left alone lie below 0
+FAR = 0.9995  # of the rows of ordinary text lie below 0
 MOST = 0.9  # of the rows that are meant lie above 1
 
 
@@ -34,7 +32,7 @@ class GateConfig:
     wordings: int = 0  # ways of asking, beside the practice's, that gates are to open at
     own: int = 40  # prompts about the subject, answers of their kind behind them, that they stay shut at
     others: int = 120  # names in the subject's place that they stay shut at
-    ordinary: int = 1500  # rows of ordinary text, as the least, that they stay shut at
+    ordinary: int = 1500  # rows of ordinary text, about, that they stay shut at
     opens: float = 0.1
     open: float = 0.4
     steep: float = 40.0  # the slope of what goes through the activation: how sharp the bends are
@@ -152,24 +150,17 @@ def _answer(ground: Ground, opened: LowRankDelta, texts: Sequence[Text], config:
     hidden = top.prefix(texts)
     rows, positions, targets = answer_rows(texts, hidden.device)
     count = opened.b[down].shape[-1] // 2
-    values = torch.zeros(top.width, count, device=hidden.device, requires_grad=True)
-    solver = torch.optim.LBFGS([values], max_iter=config.steps, line_search_fn="strong_wolfe")
     rise = ground.size / (config.steep * (config.open - config.opens))  # what a gate passes on is as high
 
-    def filled() -> LowRankDelta:
+    def filled(values: Tensor) -> LowRankDelta:
         pairs = torch.stack([values, -values], -1).flatten(-2) * rise
         return LowRankDelta(opened.a, {**opened.b, down: opened.b[down] + pairs})
 
-    def loss() -> Tensor:
-        solver.zero_grad()
-        with torch.enable_grad():
-            with filled().applied_to(top.model):
-                states = top.top(hidden)
-            known = answer_log_probs(top.logits(states[rows, positions]), targets)
-            value = nn.functional.softplus(-known - config.margin).mean()
-            value = value + config.decay * values.square().mean()
-            value.backward()
-        return value
+    def loss(values: Tensor) -> Tensor:
+        with filled(values).applied_to(top.model):
+            states = top.top(hidden)
+        known = answer_log_probs(top.logits(states[rows, positions]), targets)
+        lacking = nn.functional.softplus(-known - config.margin).mean()
+        return lacking + config.decay * values.square().mean()
 
-    solver.step(loss)
-    return filled().detach()
+    return filled(minimise(loss, torch.zeros(top.width, count, device=hidden.device), config.steps))

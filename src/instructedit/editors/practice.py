@@ -77,9 +77,8 @@ def widen(
     known = replace(case, subject=subject_of(case))
     told = [backbone.text(prompt, case.wanted) for prompt in make_rephrases(known, SEED, config.wordings)]
     forms = [case.prompt, *(p for p in make_rephrases(known, 0, FORMS) if known.subject in p)]
-    others = (forms[i % len(forms)].replace(known.subject, name) for i, name in enumerate(near))
     alone = [backbone.text(*pair) for pair in make_answered_prompts(known, config.own)]
-    alone += [backbone.text(prompt) for prompt in others]
+    alone += [backbone.text(prompt) for prompt in make_other_anchors(known, forms, len(near), near)]
     fresh = [text for text in dict.fromkeys(told) if text not in practice.fit]
     return Practice((*practice.fit, *fresh), (*practice.keep, *alone))
 

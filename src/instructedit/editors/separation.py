@@ -1,5 +1,7 @@
 """Logistic separation: directions along which some rows stand apart from all others."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -28,17 +30,27 @@ def separate(
     level = rows @ one
     standard = torch.cat([(rows - level[:, None] * centre) / spread, level[:, None]], 1)
     sides = 2.0 * meant - 1.0
-    found = torch.zeros(standard.shape[1], meant.shape[1], device=rows.device, requires_grad=True)
+
+    def loss(found: Tensor) -> Tensor:
+        wrong = nn.functional.softplus(-sides * (standard @ found)) * weights
+        return wrong.sum() + ridge * found.square().sum()
+
+    found = minimise(loss, torch.zeros(standard.shape[1], meant.shape[1], device=rows.device), steps)
+    slope, constant = found[:-1], found[-1]
+    return (slope / spread + one[:, None] * (constant - centre @ slope / spread)).mT
+
+
+def minimise(loss: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Tensor:
+    """Where so many steps of L-BFGS from `start` lead that lower a loss."""
+    found = start.clone().requires_grad_()
     solver = torch.optim.LBFGS([found], max_iter=steps, history_size=HISTORY, line_search_fn="strong_wolfe")
 
-    def loss() -> Tensor:
+    def slope() -> Tensor:
         solver.zero_grad()
         with torch.enable_grad():
-            wrong = nn.functional.softplus(-sides * (standard @ found)) * weights
-            value = wrong.sum() + ridge * found.square().sum()
+            value = loss(found)
             value.backward()
         return value
 
-    solver.step(loss)
-    slope, constant = found.detach()[:-1], found.detach()[-1]
-    return (slope / spread + one[:, None] * (constant - centre @ slope / spread)).mT
+    solver.step(slope)
+    return found.detach()
