@@ -106,20 +106,36 @@ def _open(ground: Ground, slots: Slots, places: Int[Tensor, " m"], config: GateC
     along = separate(slots.rows, slots.meant, ground.one, config.ridge, config.fits)
     reached, ordinary = slots.rows @ along.mT, ground.rows @ along.mT
     near = len(slots.rows) - len(ground.rows)
-    bends = []
-    for gate, direction in enumerate(along):
+    ends = []
+    for gate in range(len(along)):
         meant = slots.meant[:near, gate]
         low = torch.maximum(reached[:near, gate][~meant].quantile(SURE), ordinary[:, gate].quantile(FAR))
         high = torch.maximum(
             reached[:near, gate][meant].quantile(1 - MOST), low + 0.05 * reached[:, gate].std()
         )
-        for share in (config.opens, config.open):
-            offset = low + share * (high - low)
-            bends.append(config.steep * (direction - offset * ground.one) / (high - low))
-    return _replace(ground, places, torch.stack(bends))
+        ends.append(torch.stack([low, high]))
+    bends = bend(ground, along, torch.stack(ends), (config.opens, config.open), config.steep)
+    return replace_neurons(ground, places, bends)
 
 
-def _replace(ground: Ground, places: Int[Tensor, " m"], bends: Float[Tensor, "m d"]) -> LowRankDelta:
+def bend(
+    ground: Ground,
+    along: Float[Tensor, "k d"],
+    ends: Float[Tensor, "k 2"],
+    shares: Sequence[float],
+    steep: float,
+) -> Float[Tensor, "m d"]:
+    """What neurons read with that begin to open at `shares` of the way between a direction's two `ends`.
+
+    As many as there are shares for each direction, one after another; `steep` is their slope on that way.
+    """
+    low, high = ends[:, :1], ends[:, 1:]
+    offsets = [low + share * (high - low) for share in shares]
+    parts = [steep * (along - offset * ground.one) / (high - low) for offset in offsets]
+    return torch.stack(parts, 1).flatten(0, 1)
+
+
+def replace_neurons(ground: Ground, places: Int[Tensor, " m"], bends: Float[Tensor, "m d"]) -> LowRankDelta:
     """What puts new neurons in the place of spare ones: these read as told, and the old no longer write."""
     neurons = ground.neurons
     pick = torch.zeros(ground.inner, len(places), device=places.device)

@@ -1,6 +1,6 @@
-"""The ground that gates are built on: the last block's neurons, and what ordinary text reads there."""
+"""The ground that gates are built on: the neurons of a block, and what ordinary text reads there."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -21,12 +21,12 @@ RIDGE = 1e-3  # of the mean square of what ordinary text reads
 
 @dataclass(frozen=True)
 class Ground:
-    """The last block's `neurons`, and the model cut below that block.
+    """The `neurons` of a block, and the model cut below it, or below the first of several.
 
     `rows` is what its MLP reads in ordinary text, `one` the direction along which every such row is about 1,
-    and `size` the root mean square of what the MLP gives. `spare` are the neurons that ordinary text uses
-    least, of `inner` that there are: by layer what each `reads` with, constants told by way of `one`, and
-    what each `writes`.
+    `size` the root mean square of what the MLP gives, and `usual` that of its median row. `spare` are the
+    neurons that ordinary text uses least, the least used first, of `inner` that there are: by layer what each
+    `reads` with, constants told by way of `one`, and what each `writes`.
     """
 
     top: Backbone
@@ -34,6 +34,7 @@ class Ground:
     rows: Float[Tensor, "n d"]
     one: Float[Tensor, " d"]
     size: float
+    usual: float
     inner: int
     spare: Int[Tensor, " m"]
     reads: dict[str, Float[Tensor, "m d"]]
@@ -59,25 +60,37 @@ def survey(backbone: Backbone, count: int, text: str = "") -> Ground | None:
 
     `text` is a file of such text: none is the package's own.
     """
-    neurons = find_neurons(backbone, len(backbone.blocks) - 1)
-    if neurons is None:
-        return None
-    top = _cut(backbone, neurons)
+    grounds = survey_blocks(backbone, [len(backbone.blocks) - 1], count, text)
+    return grounds[0] if grounds else None
+
+
+@torch.no_grad()
+def survey_blocks(backbone: Backbone, blocks: Sequence[int], count: int, text: str = "") -> list[Ground]:
+    """The grounds of several blocks, read at once; none where an MLP is of another build."""
+    known = [neurons for block in blocks if (neurons := find_neurons(backbone, block))]
+    if len(known) < len(blocks):
+        return []
+    top = _cut(backbone, known)
     texts = ordinary_texts(backbone, text)
     some = texts[:: max(1, sum(len(passage.ids) for passage in texts) // count)]
-    read = read_rows(top, some, (neurons.gate, neurons.down))
+    read = read_rows(top, some, [name for neurons in known for name in (neurons.gate, neurons.down)])
+    return [_ground(top, neurons, read) for neurons in known]
+
+
+def _ground(top: Backbone, neurons: Neurons, read: Sequence[Mapping[str, Tensor]]) -> Ground:
     rows, used = (torch.cat([keys[name] for keys in read]) for name in (neurons.gate, neurons.down))
-    one, given = _constant(rows), _linear(top, neurons.down)[0]
-    spare = (used.abs().mean(0) * given.norm(dim=1)).argsort()[: int(SPARE * len(given))]
+    one, writes = _constant(rows), _linear(top, neurons.down)[0]
+    spare = (used.abs().mean(0) * writes.norm(dim=1)).argsort()[: int(SPARE * len(writes))]
     layers = {name: _linear(top, name) for name in neurons.names if name != neurons.down}
     reads = {name: w.mT[spare] + bias[spare, None] * one for name, (w, bias) in layers.items()}
-    size = float((used @ given).square().mean().sqrt())
-    return Ground(top, neurons, rows, one, size, len(given), spare, reads, given[spare])
+    squares = (used @ writes).square().mean(1)
+    size, usual = float(squares.mean().sqrt()), float(squares.median().sqrt())
+    return Ground(top, neurons, rows, one, size, usual, len(writes), spare, reads, writes[spare])
 
 
-def _cut(backbone: Backbone, neurons: Neurons) -> Backbone:
+def _cut(backbone: Backbone, known: Sequence[Neurons]) -> Backbone:
     """The model with those neurons' layers as its only sites."""
-    sites = find_sites(backbone.model, ",".join(neurons.names))
+    sites = find_sites(backbone.model, ",".join(name for neurons in known for name in neurons.names))
     named = (backbone.name, backbone.checksum)
     return Backbone(backbone.model, backbone.tokenizer, sites, backbone.start_ids, *named)
 
@@ -108,7 +121,7 @@ def read_rows(
     found: dict[int, dict[str, Tensor]] = {}
     for part in like_length(range(len(texts)), texts, TOKENS):
         with watch_sites(backbone) as (inputs, _):
-            backbone.top(backbone.pad_states([states[place] for place in part]))
+            backbone.top(backbone.pad_states([states[place] for place in part]), backbone.above(names))
         for row, place in enumerate(part):
             found[place] = {name: inputs[name][row, : len(texts[place].ids)].float() for name in names}
     return [found[place] for place in range(len(texts))]

@@ -100,15 +100,17 @@ def output_projections(backbone: Backbone) -> list[Site]:
     return [wide[block] for block in sorted(wide)]
 
 
-def early_outputs(backbone: Backbone, depth: float, count: int) -> list[str]:
-    """The MLP's output projections of `count` blocks, behind that share `depth` of all blocks.
-
-    A short model has fewer. Errors: `ModelError` as `find_sites`.
-    """
+def early_blocks(backbone: Backbone, depth: float, count: int) -> range:
+    """So many blocks behind that share `depth` of all blocks. A short model has fewer."""
     blocks = len(backbone.blocks)
     first = min(round(depth * blocks), blocks - 1)
-    last = min(first + count, blocks) - 1
-    return [site.name for site in find_sites(backbone.model, f"blocks={first}-{last},part=output")]
+    return range(first, min(first + count, blocks))
+
+
+def early_outputs(backbone: Backbone, depth: float, count: int) -> list[str]:
+    """The MLP's output projections of `early_blocks`. Errors: `ModelError` as `find_sites`."""
+    blocks = early_blocks(backbone, depth, count)
+    return [site.name for site in find_sites(backbone.model, f"blocks={blocks[0]}-{blocks[-1]},part=output")]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.descent import dense_delta
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.mending import mend, plan_mending
-from instructedit.editors.together import FactWriter
+from instructedit.editors.subject_gates import Writer, start_writer
 from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
 from instructedit.progress import track
@@ -64,7 +64,7 @@ def edit_many(
 class EditSequence:
     """The edits that are in force together in one model.
 
-    Facts are written by a `FactWriter`, where the editor's config says so; anything else is solved for: each
+    Facts are written by a `Writer`, where the editor's config says so; anything else is solved for: each
     site keeps P = e^lambda C + sum of K.T K over the rows of all edits so far (float64, ``[d_in d_in]``) and
     the sum of the updates ``[d_out d_in]``, as much for a thousand edits as for one. A batch is read under
     the updates before it and solved by dW.T = (P + K.T K)^-1 K.T D, so what earlier edits are asked is
@@ -82,7 +82,7 @@ class EditSequence:
 
     def __post_init__(self) -> None:
         self.own, config = self.backbone, self.editor.config
-        self.writer = FactWriter(self.own, config.together, config.text) if config.together.steps else None
+        self.writer = start_writer(self.own, config.together, config.text)
         self.backbone = self.writer.backbone if self.writer else self.own
 
     @property
@@ -117,7 +117,7 @@ class EditSequence:
         self.count += len(cases)
 
     def _write_all(
-        self, writer: FactWriter, facts: Sequence[Pair], past: Sequence[Pair], asked: Sequence[Pair]
+        self, writer: Writer, facts: Sequence[Pair], past: Sequence[Pair], asked: Sequence[Pair]
     ) -> None:
         """Write some facts, so many at a time, and with the last of them what is lost of those `asked`."""
         parts = [facts[start : start + WRITTEN] for start in range(0, len(facts), WRITTEN)] or [[]]
@@ -151,7 +151,7 @@ class EditSequence:
         taken = self.editor.taken(self.backbone, [case for case, _ in pairs], self.delta)
         return [pair for pair, done in zip(pairs, taken, strict=True) if not done]
 
-    def _write(self, writer: FactWriter, pairs: Sequence[Pair], past: Sequence[Pair]) -> None:
+    def _write(self, writer: Writer, pairs: Sequence[Pair], past: Sequence[Pair]) -> None:
         texts, settings = self.editor.texts, writer.config
         found = [(case, texts.practice(self.own, case, words)) for case, words in pairs]
         known = [(case, practice) for case, practice in found if practice]
@@ -164,7 +164,7 @@ class EditSequence:
         for name in change.a:
             self._add_update(name, change.dense(name)[0])
 
-    def _mend(self, writer: FactWriter, steps: int) -> None:
+    def _mend(self, writer: Writer, steps: int) -> None:
         """Take back what the edits so far have done to ordinary text at the sites that are written to."""
         written = {name: update for name, update in self.updates.items() if name in writer.systems}
         facts = [pair for pair in self.past.values() if self.editor.is_fact(pair[0])]

@@ -41,6 +41,12 @@ class TogetherConfig(DescentConfig):
     replay: int = 4  # earlier edits a step
     rounds: int = 2  # what has not taken is written again, up to so many times
     asked: int = 16  # earlier edits that are tried after each batch, and written again where they are lost
+    neurons: int = (
+        0  # that each fact gets for itself, in as many blocks, to write with; none: see `FactWriter`
+    )
+    ordinary: int = 4000  # rows of ordinary text, about, that such neurons stay shut at
+    opens: float = 0.3  # share of the way from those to the subject's own rows at which they begin to open
+    steep: float = 40.0  # their slope on that way
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,15 @@ class FactWriter:
     config: TogetherConfig
     text: str = ""
     systems: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
+
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """What is known of earlier edits."""
+        return self.systems
+
+    @memory.setter
+    def memory(self, tensors: dict[str, Tensor]) -> None:
+        self.systems = tensors
 
     def __post_init__(self) -> None:
         self.names = early_outputs(self.backbone, self.config.depth, self.config.sites)

@@ -31,7 +31,7 @@ class SolvedEdits(EditSequence):
     @property
     def memory(self) -> dict[str, Tensor]:
         """What is known of earlier edits beside their updates; what is written has matrices of its own."""
-        written = self.writer.systems if self.writer else {}
+        written = self.writer.memory if self.writer else {}
         return {**self.systems, **{f"{WRITTEN}{name}": system for name, system in written.items()}}
 
     @memory.setter
@@ -39,7 +39,7 @@ class SolvedEdits(EditSequence):
         self.systems = {name: x for name, x in tensors.items() if not name.startswith(WRITTEN)}
         if self.writer:
             found = {name.removeprefix(WRITTEN): x for name, x in tensors.items() if name.startswith(WRITTEN)}
-            self.writer.systems = found
+            self.writer.memory = found
 
 
 @dataclass

@@ -1,0 +1,224 @@
+"""Facts that share a model, each with neurons of its own, which open where its subject has been read."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from instructedit.backbone import Backbone, Text
+from instructedit.backbone.neurons import find_neurons
+from instructedit.data.paraphrase import make_rephrases
+from instructedit.data.subjects import subject_of
+from instructedit.delta import LowRankDelta
+from instructedit.editors.course import Company, plan_course
+from instructedit.editors.drill import Practice
+from instructedit.editors.gates import bend, replace_neurons
+from instructedit.editors.ground import Ground, read_rows, survey_blocks
+from instructedit.editors.location import CONTEXTS, early_blocks, last_of
+from instructedit.editors.polish import in_force
+from instructedit.editors.separation import separate
+from instructedit.editors.together import FactWriter, Page, TogetherConfig, descend_together
+from instructedit.editors.writing import read_keys
+from instructedit.errors import DataError
+from instructedit.types import EditCase
+
+WORDINGS = 8  # of a request, beside those behind neutral contexts, that its neurons are to open at
+RIDGE, FITS = 1e-3, 60  # of the separation, and its steps of L-BFGS
+MOST = 0.9  # of a subject's rows lie where its neurons are open
+LEAST = 0.05  # of the spread of all rows lies between the two ends of a gate at least
+DECAY = 0.002  # of the square of what is written, in units of its steps
+ALONE = Company((), (), 0, 0, 0.0)  # facts that shut gates keep apart need no company
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the MLPs of some blocks read of a batch's requests, a row a token, and whose subject ends there.
+
+    `owner` is the place of the fact in its batch, or −1 elsewhere.
+    """
+
+    rows: dict[str, Float[Tensor, "n d"]]
+    owner: Int[Tensor, " n"]
+
+
+@dataclass
+class GateWriter:
+    """Writes batches of facts into one model, each by neurons that ordinary text uses least.
+
+    A fact takes `config.neurons` of them, in as many blocks: they read whether its subject ends here, and
+    write what the model shall add then. Elsewhere they are shut, so that the facts neither add up nor wear
+    each other down. `past` are the rows at which the subjects of earlier facts end, by layer: one a fact;
+    `taken` is how many neurons of each block are in use. Both are bounded by the spare neurons there are.
+    `backbone` is given as any, and kept as one that reaches the sites.
+    Source: ROME (arXiv 2202.05262), section 3.1, for the place; Transformer-Patcher (arXiv 2301.09785),
+    section 4, for neurons as patches.
+    """
+
+    backbone: Backbone
+    config: TogetherConfig
+    text: str = ""
+    past: dict[str, Float[Tensor, "n d"]] = field(default_factory=dict)
+    taken: list[int] = field(default_factory=list)
+    systems: dict[str, Tensor] = field(default_factory=dict)  # none: there is nothing to solve for
+
+    def __post_init__(self) -> None:
+        self.own, self.blocks = (
+            self.backbone,
+            early_blocks(self.backbone, self.config.depth, self.config.sites),
+        )
+        known = [find_neurons(self.own, block) for block in self.blocks]
+        self.backbone = self.own.reaching([name for neurons in known if neurons for name in neurons.names])
+        self.taken = [0] * len(self.blocks)
+
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """What is known of earlier edits."""
+        return {**self.past, "taken": torch.tensor(self.taken)}
+
+    @memory.setter
+    def memory(self, tensors: dict[str, Tensor]) -> None:
+        self.taken = tensors["taken"].tolist()
+        self.past = {name: rows for name, rows in tensors.items() if name != "taken"}
+
+    @cached_property
+    def grounds(self) -> list[Ground]:
+        """What the blocks of the unedited model read of ordinary text, and their spare neurons; read once."""
+        return survey_blocks(self.own, self.blocks, self.config.ordinary, self.text)
+
+    def read_ordinary(self) -> None:
+        """Read what has to be known of the unedited model, which takes some seconds."""
+        assert self.grounds
+
+    @torch.no_grad()
+    def write(
+        self,
+        cases: Sequence[EditCase],
+        practices: Sequence[Practice],
+        near: Sequence[Sequence[str]],
+        earlier: Sequence[Text],
+        under: LowRankDelta,
+    ) -> LowRankDelta:
+        """One update (b = 1) that is added to those in force `under` it.
+
+        What the neurons write is found by `descend_together` from zero. `near` are names like each subject;
+        the texts that edits `earlier` answer are not asked.
+        Errors: `DataError` where there are no spare neurons left.
+        """
+        opened, page = self._open(cases, near, under)
+        course = plan_course(practices, ALONE, self.config, random.Random(cases[0].prompt))
+        return opened + descend_together(self.backbone, page, course, self.config, under + opened)
+
+    @torch.no_grad()
+    def hold(self, cases: Sequence[EditCase], under: LowRankDelta) -> None:
+        """Later facts shall leave the subjects of these alone."""
+        names = [ground.neurons.gate for ground in self.grounds]
+        for case in cases:
+            for name, keys in read_keys(self.backbone, names, case, (), under).subject.items():
+                row = keys.mean(0, keepdim=True)
+                self.past[name] = torch.cat([self.past.get(name, row[:0]), row])
+
+    def _open(
+        self, cases: Sequence[EditCase], near: Sequence[Sequence[str]], under: LowRankDelta
+    ) -> tuple[LowRankDelta, Page]:
+        """The neurons of a batch, which write nothing yet, and where what they write goes."""
+        heard, page, opened = self._hear(cases, near, under), Page(), LowRankDelta({}, {})
+        for place, facts in self._assign(len(cases)).items():
+            ground = self.grounds[place]
+            first, down = self.taken[place], ground.neurons.down
+            neurons = torch.arange(first, first + len(facts), device=ground.spare.device)
+            bends = self._bends(ground, heard, facts)
+            opened = opened + replace_neurons(ground, neurons, bends)
+            self.taken[place] += len(facts)
+            page.reads[down] = torch.zeros(len(facts), ground.inner, device=ground.spare.device)
+            page.reads[down][torch.arange(len(facts)), ground.spare[neurons]] = 1
+            passed = self.config.steep * (1 - self.config.opens)  # by a neuron at its subject
+            unit = torch.full((len(facts),), ground.usual / passed, device=ground.spare.device)
+            page.rates[down] = self.config.rate * unit
+            page.drifts[down] = DECAY / page.rates[down].square()
+        return opened, page
+
+    def _assign(self, count: int) -> dict[int, list[int]]:
+        """By place of a block the facts that take a neuron of it: in each stretch, where most are left."""
+        found: dict[int, list[int]] = {}
+        stretches = torch.arange(len(self.blocks)).tensor_split(min(self.config.neurons, len(self.blocks)))
+        for fact in range(count):
+            for stretch in stretches:
+                use = {place: self.taken[place] + len(found.get(place, ())) for place in stretch.tolist()}
+                place = min(use, key=lambda place: use[place])
+                if use[place] >= len(self.grounds[place].spare):
+                    raise DataError(
+                        f"no neurons are left for more facts in one model: {sum(self.taken)} are in use. "
+                        "Make fewer edits, or raise together.sites, the number of blocks written to."
+                    )
+                found.setdefault(place, []).append(fact)
+        return found
+
+    def _hear(self, cases: Sequence[EditCase], near: Sequence[Sequence[str]], under: LowRankDelta) -> Heard:
+        names, skip = [ground.neurons.gate for ground in self.grounds], len(self.backbone.start_ids)
+        texts, ends = [], []
+        for fact, (case, others) in enumerate(zip(cases, near, strict=True)):
+            subject = subject_of(case)
+            for prompt in _wordings(case, subject):
+                texts.append(self.backbone.text(prompt))
+                ends.append((last_of(self.backbone, prompt, subject, texts[-1].ids), fact))
+            strange = [self.backbone.text(case.prompt.replace(subject, name)) for name in others]
+            texts += strange
+            ends += [(0, -1)] * len(strange)
+        with in_force(self.backbone, under):
+            read = read_rows(self.backbone, texts, names)
+        owner = [torch.full((len(text.ids),), -1) for text in texts]
+        for own, (place, fact) in zip(owner, ends, strict=True):
+            own[place] = fact
+        rows = {name: torch.cat([keys[name][skip:] for keys in read]) for name in names}
+        return Heard(rows, torch.cat([own[skip:] for own in owner]).to(self.backbone.device))
+
+    def _bends(self, ground: Ground, heard: Heard, facts: Sequence[int]) -> Float[Tensor, "k d"]:
+        """What the neurons of some facts read with in one block: each opens at its own subject alone."""
+        rows, owner = heard.rows[ground.neurons.gate], heard.owner
+        past = self.past.get(ground.neurons.gate, rows[:0])
+        strange = [row for row in past if not _is_among(row, rows, owner)]
+        every = torch.cat([rows, *(row[None] for row in strange), ground.rows])
+        whose = torch.cat([owner, owner.new_full((len(every) - len(owner),), -1)])
+        meant = whose[:, None] == torch.tensor(facts, device=whose.device)
+        along = separate(every, meant, ground.one, RIDGE, FITS)
+        ends = []
+        for reached, mine in zip((every @ along.mT).mT, meant.mT, strict=True):
+            low, least = reached[~mine].max(), LEAST * reached.std()
+            ends.append(torch.stack([low, torch.maximum(reached[mine].quantile(1 - MOST), low + least)]))
+        return bend(ground, along, torch.stack(ends), (self.config.opens,), self.config.steep)
+
+
+Writer = FactWriter | GateWriter
+
+
+def start_writer(backbone: Backbone, config: TogetherConfig, text: str) -> Writer | None:
+    """What writes facts that share a model as its config has it; without steps nothing does.
+
+    Where the MLPs are built otherwise than `find_neurons` knows, facts have no neurons of their own.
+    """
+    if not config.steps:
+        return None
+    blocks = early_blocks(backbone, config.depth, config.sites)
+    known = config.neurons and all(find_neurons(backbone, block) for block in blocks)
+    return (GateWriter if known else FactWriter)(backbone, config, text)
+
+
+def _wordings(case: EditCase, subject: str) -> list[str]:
+    """The request behind neutral contexts, and in other words that name its subject."""
+    behind = [f"{context} {case.prompt}".lstrip() for context in CONTEXTS]
+    others = make_rephrases(replace(case, subject=subject), 0, WORDINGS)
+    return [*behind, *(prompt for prompt in others if subject and subject in prompt)]
+
+
+def _is_among(row: Float[Tensor, " d"], rows: Float[Tensor, "n d"], owner: Int[Tensor, " n"]) -> bool:
+    """Whether a row is no farther from the middle of those of one owner than one of these is."""
+    for fact in range(int(owner.max()) + 1):
+        own = rows[owner == fact]
+        middle = own.mean(0)
+        if (row - middle).norm() <= (own - middle).norm(dim=1).max():
+            return True
+    return False

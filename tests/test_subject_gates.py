@@ -1,0 +1,148 @@
+"""Facts that share a model by neurons of their own: open at their subjects, shut elsewhere, never shared."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from instructedit.backbone import Backbone
+from instructedit.delta import LowRankDelta
+from instructedit.editors import subject_gates
+from instructedit.editors.instructed import InstructedEditor
+from instructedit.editors.many import EditSequence
+from instructedit.editors.subject_gates import GateWriter, start_writer
+from instructedit.editors.together import FactWriter
+from instructedit.errors import DataError
+from instructedit.evaluation.curve_edits import SolvedEdits, load_edits, save_edits
+from instructedit.evaluation.curve_folder import digest_cases
+from instructedit.factors import answer_nll
+from test_gates import levelled
+from test_together import STEPS, WORDS
+from tiny_editors import tiny_cases, tiny_editor
+
+CONFIG = replace(STEPS, neurons=2, ordinary=200, rate=1.0)
+
+
+@pytest.fixture(scope="module")
+def llama() -> Backbone:
+    return levelled("llama")
+
+
+def made(backbone: Backbone, **changes: object) -> InstructedEditor:
+    editor = tiny_editor(backbone, others=2, own=1)
+    editor.adjust(together=replace(CONFIG, **changes), distil=("sentiment",), near=2)
+    return editor
+
+
+def writer_of(sequence: EditSequence) -> GateWriter:
+    assert isinstance(sequence.writer, GateWriter)
+    return sequence.writer
+
+
+@torch.no_grad()
+def read(backbone: Backbone, prompt: str, delta: LowRankDelta) -> torch.Tensor:
+    with delta.applied_to(backbone.model):
+        return backbone.model(input_ids=torch.tensor([backbone.text(prompt).ids])).logits[0]
+
+
+@torch.no_grad()
+def test_a_batch_makes_its_answers_likelier(llama: Backbone) -> None:
+    editor, cases = made(llama), tiny_cases(2)
+    asked = [llama.text(case.prompt, case.wanted) for case in cases]
+    sequence = EditSequence(editor, llama)
+    wide = sequence.backbone
+    before = answer_nll(wide, wide.top(wide.prefix(asked)), asked)
+    sequence.add(cases, WORDS[:2])
+    with sequence.delta.applied_to(llama.model):
+        after = answer_nll(wide, wide.top(wide.prefix(asked)), asked)
+    assert float((after - before).max()) < -0.02
+
+
+def test_each_fact_takes_neurons_of_its_own_in_different_blocks(llama: Backbone) -> None:
+    editor, cases = made(llama), tiny_cases(3)
+    sequence = EditSequence(editor, llama)
+    writer = writer_of(sequence)
+    sequence.add(cases[:2], WORDS[:2])
+    assert writer.taken == [2, 2]
+    first = {name: update.clone() for name, update in sequence.updates.items()}
+    sequence.add(cases[2:], WORDS[:1])
+    assert writer.taken == [3, 3]
+    for ground in writer.grounds:
+        names = ground.neurons
+        moved = (sequence.updates[names.gate] - first[names.gate]).abs().sum(1) > 1e-6
+        assert moved.nonzero().flatten().tolist() == [int(ground.spare[2])]
+        moved = (sequence.updates[names.down] - first[names.down]).abs().sum(0) > 1e-6
+        assert moved.nonzero().flatten().tolist() == [int(ground.spare[2])]
+        assert len(writer.past[names.gate]) == 3
+
+
+def test_shut_neurons_cost_no_more_than_those_whose_places_they_take(llama: Backbone) -> None:
+    """What does not name the subject is as it is in a model without the neurons that were taken."""
+    editor, cases = made(llama), tiny_cases(1)
+    sequence = EditSequence(editor, llama)
+    sequence.add(cases, WORDS[:1])
+    silent = {}
+    for ground in writer_of(sequence).grounds:
+        one = torch.nn.functional.one_hot(ground.spare[:1], ground.inner).float()
+        silent[ground.neurons.down] = (one[None], -ground.writes[:1].mT[None])
+    without = LowRankDelta({n: a for n, (a, _) in silent.items()}, {n: b for n, (_, b) in silent.items()})
+    prompt = "The book was written by a writer who"
+    nothing = LowRankDelta({}, {})
+    torch.testing.assert_close(
+        read(llama, prompt, sequence.delta), read(llama, prompt, without), rtol=0.05, atol=0.05
+    )
+    told = read(llama, cases[0].prompt, sequence.delta) - read(llama, cases[0].prompt, without)
+    assert float(told.abs().max()) > 0.2
+    assert float((read(llama, prompt, without) - read(llama, prompt, nothing)).abs().max()) > 0
+
+
+def test_a_model_without_room_says_so_and_keeps_its_edits(llama: Backbone) -> None:
+    editor, cases = made(llama), tiny_cases(2)
+    sequence = EditSequence(editor, llama)
+    writer = writer_of(sequence)
+    writer.taken = [len(ground.spare) - 1 for ground in writer.grounds]
+    sequence.add(cases[:1], WORDS[:1])
+    before = {name: update.clone() for name, update in sequence.updates.items()}
+    with pytest.raises(DataError, match=r"no neurons are left .* 96 are in use"):
+        sequence.add(cases[1:], WORDS[:1])
+    assert writer.taken == [48, 48]
+    assert sequence.count == 1
+    assert all(torch.equal(sequence.updates[name], update) for name, update in before.items())
+
+
+def test_a_sequence_goes_on_from_its_state_as_if_it_had_not_stopped(llama: Backbone, tmp_path: Path) -> None:
+    editor, cases = made(llama), tiny_cases(3)
+    whole, first, again = (SolvedEdits(editor, llama) for _ in range(3))
+    for edits in (whole, first):
+        edits.add(cases[:2], WORDS[:2])
+    path = tmp_path / "state.safetensors"
+    save_edits(first, path, {"seconds": 1.0, "records": digest_cases(cases[:2])})
+    assert load_edits(again, path, cases, WORDS[:3]) == 1.0
+    for edits in (whole, again):
+        edits.add(cases[2:], WORDS[:1])
+    assert writer_of(again).taken == writer_of(whole).taken
+    for name, update in whole.updates.items():
+        torch.testing.assert_close(again.updates[name], update, rtol=1e-4, atol=1e-6)
+
+
+def test_an_earlier_fact_of_the_same_subject_is_no_stranger(llama: Backbone) -> None:
+    editor, case = made(llama), tiny_cases(1)[0]
+    sequence = EditSequence(editor, llama)
+    sequence.add([case], WORDS[:1])
+    heard = writer_of(sequence)._hear([case], [()], sequence.delta)
+    for ground in writer_of(sequence).grounds:
+        name = ground.neurons.gate
+        own = writer_of(sequence).past[name][0]
+        assert subject_gates._is_among(own, heard.rows[name], heard.owner)
+        assert not subject_gates._is_among(own + 100, heard.rows[name], heard.owner)
+
+
+def test_where_mlps_are_built_otherwise_facts_share_what_there_is(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert start_writer(llama, replace(CONFIG, steps=0), "") is None
+    assert isinstance(start_writer(llama, CONFIG, ""), GateWriter)
+    assert isinstance(start_writer(llama, replace(CONFIG, neurons=0), ""), FactWriter)
+    monkeypatch.setattr(subject_gates, "find_neurons", lambda *_: None)
+    assert isinstance(start_writer(llama, CONFIG, ""), FactWriter)
