@@ -91,20 +91,22 @@ def test_the_packages_ordinary_text_is_in_the_key_of_what_reads_it(
     assert describe("rome", text="own.txt") == own
 
 
-def test_a_training_keeps_its_key_when_the_polish_learns_something_new(
+def test_a_training_keeps_its_key_when_a_descent_learns_something_new(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = start(values, tmp_path / "run", dry_run=True).workshop.keys
     monkeypatch.setattr(type(keys.sources), "training", lambda *_: SimpleNamespace(digest="records"))
 
-    def polish(train: str, **changes: Any) -> dict[str, Any]:
-        spec = EditorSpec(train=train, set={"editor": {"polish": changes}} if changes else {})
-        return describe_editor(spec, keys.plan, keys.sources, 0)["train"]["editor"]["polish"]
+    def described(part: str, **changes: Any) -> dict[str, Any]:
+        spec = EditorSpec(train="mend", set={"editor": {part: changes}} if changes else {})
+        return describe_editor(spec, keys.plan, keys.sources, 0)["train"]["editor"][part]
 
-    assert not {"breadth", "names", "whole", "scoped", "apart", "lead", "dealt"} & set(polish("mend"))
-    assert polish("mend", breadth=2)["breadth"] == 2
-    assert polish("mend", names=1)["names"] == 1
-    assert polish("mend", whole=True)["whole"] is True
+    assert not {"breadth", "names", "whole", "scoped", "apart", "lead", "dealt"} & set(described("polish"))
+    assert not {"neurons", "ordinary", "opens", "steep"} & set(described("together"))
+    assert described("together", neurons=2)["neurons"] == 2
+    assert described("polish", breadth=2)["breadth"] == 2
+    assert described("polish", names=1)["names"] == 1
+    assert described("polish", whole=True)["whole"] is True
 
 
 def test_two_workers_share_a_folder_and_run_no_cell_twice(values: dict[str, Any], tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ LATER = {
     "apart": 0.0,
     "lead": 0.0,
     "dealt": False,
+    "neurons": 0,
+    "ordinary": 4000,
+    "opens": 0.3,
+    "steep": 40.0,
 }  # their settings that older cells had without a name
 
 
