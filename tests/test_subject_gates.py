@@ -59,6 +59,19 @@ def test_a_batch_makes_its_answers_likelier(llama: Backbone) -> None:
     assert float((after - before).max()) < -0.02
 
 
+def test_facts_about_one_subject_open_at_the_same_rows(llama: Backbone) -> None:
+    editor, case = made(llama), tiny_cases(1)[0]
+    other = replace(case, prompt=f"People in {case.subject} speak", target_new="Greek")
+    writer = writer_of(EditSequence(editor, llama))
+    nothing = LowRankDelta({}, {})
+    heard = writer._hear([case, other], [(), ()], nothing)
+    assert heard.subjects == [0, 0]
+    bends = writer._bends(writer.grounds[0], heard, [0, 1])
+    open_at = (heard.rows[writer.grounds[0].neurons.gate] @ bends.mT > 0).float()
+    assert (open_at[heard.owner == 0].mean(0) > 0.8).all()
+    assert (open_at[heard.owner < 0] == 0).all()
+
+
 def test_each_fact_takes_neurons_of_its_own_in_different_blocks(llama: Backbone) -> None:
     editor, cases = made(llama), tiny_cases(3)
     sequence = EditSequence(editor, llama)
@@ -133,9 +146,9 @@ def test_an_earlier_fact_of_the_same_subject_is_no_stranger(llama: Backbone) -> 
     heard = writer_of(sequence)._hear([case], [()], sequence.delta)
     for ground in writer_of(sequence).grounds:
         name = ground.neurons.gate
-        own = writer_of(sequence).past[name][0]
-        assert subject_gates._is_among(own, heard.rows[name], heard.owner)
-        assert not subject_gates._is_among(own + 100, heard.rows[name], heard.owner)
+        own = writer_of(sequence).past[name]
+        both = torch.cat([own, own + 100])
+        assert subject_gates._among(both, heard.rows[name], heard.owner).tolist() == [True, False]
 
 
 def test_where_mlps_are_built_otherwise_facts_share_what_there_is(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from instructedit.backbone import Backbone, Text
@@ -36,13 +36,15 @@ ALONE = Company((), (), 0, 0, 0.0)  # facts that shut gates keep apart need no c
 
 @dataclass(frozen=True)
 class Heard:
-    """What the MLPs of some blocks read of a batch's requests, a row a token, and whose subject ends there.
+    """What the MLPs of some blocks read of a batch's requests, a row a token, and which subject ends there.
 
-    `owner` is the place of the fact in its batch, or −1 elsewhere.
+    `owner` is the number of that subject among those of the batch, or −1 elsewhere; `subjects` gives each
+    fact's: facts about the same one open at the same rows.
     """
 
     rows: dict[str, Float[Tensor, "n d"]]
     owner: Int[Tensor, " n"]
+    subjects: list[int]
 
 
 @dataclass
@@ -160,30 +162,31 @@ class GateWriter:
     def _hear(self, cases: Sequence[EditCase], near: Sequence[Sequence[str]], under: LowRankDelta) -> Heard:
         names, skip = [ground.neurons.gate for ground in self.grounds], len(self.backbone.start_ids)
         texts, ends = [], []
-        for fact, (case, others) in enumerate(zip(cases, near, strict=True)):
+        known: dict[str, int] = {}
+        subjects = [known.setdefault(subject_of(case) or case.prompt, len(known)) for case in cases]
+        for case, others, number in zip(cases, near, subjects, strict=True):
             subject = subject_of(case)
             for prompt in _wordings(case, subject):
                 texts.append(self.backbone.text(prompt))
-                ends.append((last_of(self.backbone, prompt, subject, texts[-1].ids), fact))
+                ends.append((last_of(self.backbone, prompt, subject, texts[-1].ids), number))
             strange = [self.backbone.text(case.prompt.replace(subject, name)) for name in others]
             texts += strange
             ends += [(0, -1)] * len(strange)
         with in_force(self.backbone, under):
             read = read_rows(self.backbone, texts, names)
         owner = [torch.full((len(text.ids),), -1) for text in texts]
-        for own, (place, fact) in zip(owner, ends, strict=True):
-            own[place] = fact
+        for own, (place, number) in zip(owner, ends, strict=True):
+            own[place] = number
         rows = {name: torch.cat([keys[name][skip:] for keys in read]) for name in names}
-        return Heard(rows, torch.cat([own[skip:] for own in owner]).to(self.backbone.device))
+        return Heard(rows, torch.cat([own[skip:] for own in owner]).to(self.backbone.device), subjects)
 
     def _bends(self, ground: Ground, heard: Heard, facts: Sequence[int]) -> Float[Tensor, "k d"]:
         """What the neurons of some facts read with in one block: each opens at its own subject alone."""
         rows, owner = heard.rows[ground.neurons.gate], heard.owner
         past = self.past.get(ground.neurons.gate, rows[:0])
-        strange = [row for row in past if not _is_among(row, rows, owner)]
-        every = torch.cat([rows, *(row[None] for row in strange), ground.rows])
+        every = torch.cat([rows, past[~_among(past, rows, owner)], ground.rows])
         whose = torch.cat([owner, owner.new_full((len(every) - len(owner),), -1)])
-        meant = whose[:, None] == torch.tensor(facts, device=whose.device)
+        meant = whose[:, None] == torch.tensor([heard.subjects[f] for f in facts], device=whose.device)
         along = separate(every, meant, ground.one, RIDGE, FITS)
         ends = []
         for reached, mine in zip((every @ along.mT).mT, meant.mT, strict=True):
@@ -214,11 +217,11 @@ def _wordings(case: EditCase, subject: str) -> list[str]:
     return [*behind, *(prompt for prompt in others if subject and subject in prompt)]
 
 
-def _is_among(row: Float[Tensor, " d"], rows: Float[Tensor, "n d"], owner: Int[Tensor, " n"]) -> bool:
-    """Whether a row is no farther from the middle of those of one owner than one of these is."""
-    for fact in range(int(owner.max()) + 1):
-        own = rows[owner == fact]
-        middle = own.mean(0)
-        if (row - middle).norm() <= (own - middle).norm(dim=1).max():
-            return True
-    return False
+def _among(
+    past: Float[Tensor, "m d"], rows: Float[Tensor, "n d"], owner: Int[Tensor, " n"]
+) -> Bool[Tensor, " m"]:
+    """Which rows are no farther from the middle of those of one owner than one of these is."""
+    groups = [rows[owner == fact] for fact in range(int(owner.max()) + 1)]
+    middles = torch.stack([own.mean(0) for own in groups])
+    reach = torch.stack([(own - own.mean(0)).norm(dim=1).max() for own in groups])
+    return (torch.cdist(past, middles) <= reach).any(1)
