@@ -19,6 +19,7 @@ from instructedit.metrics import answer_log_probs
 SURE = 0.99  # of a practice's rows to be left alone lie below 0
 FAR = 0.9995  # of the rows of ordinary text lie below 0
 MOST = 0.9  # of the rows that are meant lie above 1
+LEAST = 0.05  # of the spread of all rows lies between 0 and 1 at least
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,18 @@ def _open(ground: Ground, slots: Slots, places: Int[Tensor, " m"], config: GateC
     near = len(slots.rows) - len(ground.rows)
     ends = []
     for gate in range(len(along)):
-        meant = slots.meant[:near, gate]
-        low = torch.maximum(reached[:near, gate][~meant].quantile(SURE), ordinary[:, gate].quantile(FAR))
-        high = torch.maximum(
-            reached[:near, gate][meant].quantile(1 - MOST), low + 0.05 * reached[:, gate].std()
-        )
-        ends.append(torch.stack([low, high]))
+        alone = reached[:near, gate][~slots.meant[:near, gate]]
+        low = torch.maximum(alone.quantile(SURE), ordinary[:, gate].quantile(FAR))
+        ends.append(span(reached[:, gate], slots.meant[:, gate], low))
     bends = bend(ground, along, torch.stack(ends), (config.opens, config.open), config.steep)
     return replace_neurons(ground, places, bends)
+
+
+def span(
+    reached: Float[Tensor, " n"], meant: Bool[Tensor, " n"], low: Float[Tensor, ""]
+) -> Float[Tensor, " 2"]:
+    """A direction's two ends: `low`, and what most of the rows that are meant reach, some way above it."""
+    return torch.stack([low, torch.maximum(reached[meant].quantile(1 - MOST), low + LEAST * reached.std())])
 
 
 def bend(

@@ -60,16 +60,13 @@ def survey(backbone: Backbone, count: int, text: str = "") -> Ground | None:
 
     `text` is a file of such text: none is the package's own.
     """
-    grounds = survey_blocks(backbone, [len(backbone.blocks) - 1], count, text)
-    return grounds[0] if grounds else None
+    neurons = find_neurons(backbone, len(backbone.blocks) - 1)
+    return survey_blocks(backbone, [neurons], count, text)[0] if neurons else None
 
 
 @torch.no_grad()
-def survey_blocks(backbone: Backbone, blocks: Sequence[int], count: int, text: str = "") -> list[Ground]:
-    """The grounds of several blocks, read at once; none where an MLP is of another build."""
-    known = [neurons for block in blocks if (neurons := find_neurons(backbone, block))]
-    if len(known) < len(blocks):
-        return []
+def survey_blocks(backbone: Backbone, known: Sequence[Neurons], count: int, text: str = "") -> list[Ground]:
+    """As `survey`, the grounds of several blocks whose neurons are known, read at once."""
     top = _cut(backbone, known)
     texts = ordinary_texts(backbone, text)
     some = texts[:: max(1, sum(len(passage.ids) for passage in texts) // count)]

@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from instructedit.backbone import Backbone, Text
-from instructedit.backbone.neurons import find_neurons
+from instructedit.backbone.neurons import Neurons, find_neurons
 from instructedit.data.paraphrase import make_rephrases
 from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
 from instructedit.editors.course import Company, plan_course
 from instructedit.editors.drill import Practice
-from instructedit.editors.gates import bend, replace_neurons
+from instructedit.editors.gates import bend, replace_neurons, span
 from instructedit.editors.ground import Ground, read_rows, survey_blocks
 from instructedit.editors.location import CONTEXTS, early_blocks, last_of
 from instructedit.editors.polish import in_force
@@ -28,8 +28,6 @@ from instructedit.types import EditCase
 
 WORDINGS = 8  # of a request, beside those behind neutral contexts, that its neurons are to open at
 RIDGE, FITS = 1e-3, 60  # of the separation, and its steps of L-BFGS
-MOST = 0.9  # of a subject's rows lie where its neurons are open
-LEAST = 0.05  # of the spread of all rows lies between the two ends of a gate at least
 DECAY = 0.002  # of the square of what is written, in units of its steps
 ALONE = Company((), (), 0, 0, 0.0)  # facts that shut gates keep apart need no company
 
@@ -55,26 +53,24 @@ class GateWriter:
     write what the model shall add then. Elsewhere they are shut, so that the facts neither add up nor wear
     each other down. `past` are the rows at which the subjects of earlier facts end, by layer: one a fact;
     `taken` is how many neurons of each block are in use. Both are bounded by the spare neurons there are.
-    `backbone` is given as any, and kept as one that reaches the sites.
+    `backbone` is given as any, and kept as one that reaches the sites: the layers of the `neurons` of each
+    block that is written to.
     Source: ROME (arXiv 2202.05262), section 3.1, for the place; Transformer-Patcher (arXiv 2301.09785),
     section 4, for neurons as patches.
     """
 
     backbone: Backbone
     config: TogetherConfig
+    neurons: Sequence[Neurons]
     text: str = ""
     past: dict[str, Float[Tensor, "n d"]] = field(default_factory=dict)
-    taken: list[int] = field(default_factory=list)
+    taken: list[int] = field(init=False)
     systems: dict[str, Tensor] = field(default_factory=dict)  # none: there is nothing to solve for
 
     def __post_init__(self) -> None:
-        self.own, self.blocks = (
-            self.backbone,
-            early_blocks(self.backbone, self.config.depth, self.config.sites),
-        )
-        known = [find_neurons(self.own, block) for block in self.blocks]
-        self.backbone = self.own.reaching([name for neurons in known if neurons for name in neurons.names])
-        self.taken = [0] * len(self.blocks)
+        self.own, self.config = self.backbone, replace(self.config, replay=0)  # earlier edits are not asked
+        self.backbone = self.own.reaching([name for neurons in self.neurons for name in neurons.names])
+        self.taken = [0] * len(self.neurons)
 
     @property
     def memory(self) -> dict[str, Tensor]:
@@ -89,7 +85,7 @@ class GateWriter:
     @cached_property
     def grounds(self) -> list[Ground]:
         """What the blocks of the unedited model read of ordinary text, and their spare neurons; read once."""
-        return survey_blocks(self.own, self.blocks, self.config.ordinary, self.text)
+        return survey_blocks(self.own, self.neurons, self.config.ordinary, self.text)
 
     def read_ordinary(self) -> None:
         """Read what has to be known of the unedited model, which takes some seconds."""
@@ -132,11 +128,10 @@ class GateWriter:
             ground = self.grounds[place]
             first, down = self.taken[place], ground.neurons.down
             neurons = torch.arange(first, first + len(facts), device=ground.spare.device)
-            bends = self._bends(ground, heard, facts)
-            opened = opened + replace_neurons(ground, neurons, bends)
+            replaced = replace_neurons(ground, neurons, self._bends(ground, heard, facts))
+            opened = opened + replaced
             self.taken[place] += len(facts)
-            page.reads[down] = torch.zeros(len(facts), ground.inner, device=ground.spare.device)
-            page.reads[down][torch.arange(len(facts)), ground.spare[neurons]] = 1
+            page.reads[down] = replaced.a[down][0]  # what the neurons pass on
             passed = self.config.steep * (1 - self.config.opens)  # by a neuron at its subject
             unit = torch.full((len(facts),), ground.usual / passed, device=ground.spare.device)
             page.rates[down] = self.config.rate * unit
@@ -146,7 +141,7 @@ class GateWriter:
     def _assign(self, count: int) -> dict[int, list[int]]:
         """By place of a block the facts that take a neuron of it: in each stretch, where most are left."""
         found: dict[int, list[int]] = {}
-        stretches = torch.arange(len(self.blocks)).tensor_split(min(self.config.neurons, len(self.blocks)))
+        stretches = torch.arange(len(self.taken)).tensor_split(min(self.config.neurons, len(self.taken)))
         for fact in range(count):
             for stretch in stretches:
                 use = {place: self.taken[place] + len(found.get(place, ())) for place in stretch.tolist()}
@@ -188,10 +183,8 @@ class GateWriter:
         whose = torch.cat([owner, owner.new_full((len(every) - len(owner),), -1)])
         meant = whose[:, None] == torch.tensor([heard.subjects[f] for f in facts], device=whose.device)
         along = separate(every, meant, ground.one, RIDGE, FITS)
-        ends = []
-        for reached, mine in zip((every @ along.mT).mT, meant.mT, strict=True):
-            low, least = reached[~mine].max(), LEAST * reached.std()
-            ends.append(torch.stack([low, torch.maximum(reached[mine].quantile(1 - MOST), low + least)]))
+        pairs = zip((every @ along.mT).mT, meant.mT, strict=True)
+        ends = [span(reached, mine, reached[~mine].max()) for reached, mine in pairs]
         return bend(ground, along, torch.stack(ends), (self.config.opens,), self.config.steep)
 
 
@@ -205,9 +198,11 @@ def start_writer(backbone: Backbone, config: TogetherConfig, text: str) -> Write
     """
     if not config.steps:
         return None
-    blocks = early_blocks(backbone, config.depth, config.sites)
-    known = config.neurons and all(find_neurons(backbone, block) for block in blocks)
-    return (GateWriter if known else FactWriter)(backbone, config, text)
+    blocks = early_blocks(backbone, config.depth, config.sites) if config.neurons else ()
+    known = [neurons for block in blocks if (neurons := find_neurons(backbone, block))]
+    if known and len(known) == len(blocks):
+        return GateWriter(backbone, config, known, text)
+    return FactWriter(backbone, config, text)
 
 
 def _wordings(case: EditCase, subject: str) -> list[str]:

@@ -41,9 +41,7 @@ class TogetherConfig(DescentConfig):
     replay: int = 4  # earlier edits a step
     rounds: int = 2  # what has not taken is written again, up to so many times
     asked: int = 16  # earlier edits that are tried after each batch, and written again where they are lost
-    neurons: int = (
-        0  # that each fact gets for itself, in as many blocks, to write with; none: see `FactWriter`
-    )
+    neurons: int = 0  # that each fact gets for itself, each in another block; none: see `FactWriter`
     ordinary: int = 4000  # rows of ordinary text, about, that such neurons stay shut at
     opens: float = 0.3  # share of the way from those to the subject's own rows at which they begin to open
     steep: float = 40.0  # their slope on that way
