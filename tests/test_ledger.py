@@ -17,8 +17,9 @@ from instructedit.errors import DataError, EditorFileError, OutputError, Unknown
 from instructedit.ledger import solving
 from instructedit.ledger.adding import draft_edits, require_solver, solve_entries
 from instructedit.ledger.entries import plan_edits
+from instructedit.ledger.kept import pack_edit, read_edit, unpack_edit
 from instructedit.ledger.log import UnfinishedLine, append_log, encode_line, read_log
-from instructedit.ledger.solving import pack_rounds, read_rounds, solve_together, unpack_rounds
+from instructedit.ledger.solving import solve_together
 from instructedit.ledger.store import Store, create_store
 from instructedit.ledger.writer import open_writer
 from instructedit.types import EditCase
@@ -46,9 +47,9 @@ def fill(folder: Path, editor: InstructedEditor, backbone: Backbone, numbers: li
     return folder
 
 
-def solved(folder: Path, editor: InstructedEditor) -> LowRankDelta:
+def solved(folder: Path, backbone: Backbone, editor: InstructedEditor) -> LowRankDelta:
     kept = Store(folder)
-    return solve_entries(kept, editor, kept.in_force)
+    return solve_entries(kept, backbone, editor, kept.in_force)
 
 
 def distance(first: LowRankDelta, second: LowRankDelta) -> float:
@@ -66,35 +67,35 @@ def test_an_edit_undone_was_never_made(llama: Backbone, tmp_path: Path) -> None:
     editor = tiny_editor(llama, others=2, own=1)
     first = fill(tmp_path / "first", editor, llama, [0, 1, 2])
     never = fill(tmp_path / "never", editor, llama, [2, 0])  # in another order, too
-    whole = solved(first, editor)
+    whole = solved(first, llama, editor)
     with open_writer(first) as writer:
         assert [entry.id for entry in writer.undo(["2"])] == ["0002"]
-    assert distance(solved(never, editor), solved(first, editor)) < 1e-6
-    assert distance(whole, solved(first, editor)) > 1e-3
+    assert distance(solved(never, llama, editor), solved(first, llama, editor)) < 1e-6
+    assert distance(whole, solved(first, llama, editor)) > 1e-3
     with open_writer(first) as writer:
         assert writer.redo("2")
         assert not writer.redo("2")
-    assert distance(whole, solved(first, editor)) < 1e-9
+    assert distance(whole, solved(first, llama, editor)) < 1e-9
 
 
 def test_a_store_of_nothing_changes_nothing(llama: Backbone, store: Path) -> None:
-    assert all(float(norm) == 0 for norm in solved(store, tiny_editor(llama)).norms().values())
+    assert all(float(norm) == 0 for norm in solved(store, llama, tiny_editor(llama)).norms().values())
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_one_edit_in_force_is_that_edit(llama: Backbone, rounds: int) -> None:
     editor, cases = tiny_editor(llama, others=2, own=1), tiny_cases(1)
     editor.config = replace(editor.config, rounds=rounds)
-    found = read_rounds(editor, llama, cases, [WORDS])
-    kept = [unpack_rounds(pack_rounds(found[0], "float32"))]
+    found = read_edit(editor, llama, cases[0], WORDS)
+    kept = [unpack_edit(pack_edit(found, "float32")).rounds]
     assert distance(editor.edit(llama, cases, [WORDS]), solve_together(editor.hypernetwork, kept)) < 1e-3
-    small, large = (len(pack_rounds(found[0], name)) for name in ("float16", "float32"))
+    small, large = (len(pack_edit(found, name)) for name in ("float16", "float32"))
     assert small < 0.7 * large
 
 
 def test_order_and_chunks_do_not_matter(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     editor = tiny_editor(llama, others=2, own=1)
-    edits = read_rounds(editor, llama, tiny_cases(5), [WORDS] * 5)
+    edits = [read_edit(editor, llama, case, WORDS).rounds for case in tiny_cases(5)]
     edits = [
         edit * (1 + index % 3) for index, edit in enumerate(edits)
     ]  # some went one or two rounds further

@@ -14,7 +14,8 @@ from instructedit.editors.many import EditSequence, edit_many
 from instructedit.editors.polish import PolishConfig
 from instructedit.editors.writing import WriteConfig
 from instructedit.factors import answer_nll
-from instructedit.ledger.solving import pack_rounds, read_rounds, solve_together, unpack_rounds
+from instructedit.ledger.kept import pack_edit, read_edit, unpack_edit
+from instructedit.ledger.solving import solve_together
 from tiny_editors import tiny_case, tiny_cases, tiny_editor, tiny_opinion
 
 WORDS = ["Change it."] * 10
@@ -73,9 +74,9 @@ def test_keys_weigh_more_with_their_scale(llama: Backbone) -> None:
 
 def test_a_store_writes_as_strongly_as_it_is_told(llama: Backbone) -> None:
     editor, cases = made(llama), [tiny_case(0), tiny_opinion(1)]
-    plain = [rounds[0] for rounds in read_rounds(editor, llama, cases, WORDS[:2])]
+    plain = [read_edit(editor, llama, *pair).rounds[0] for pair in zip(cases, WORDS[:2], strict=True)]
     editor.adjust(write=replace(STEPS, strength=1.5))
-    strong = [rounds[0] for rounds in read_rounds(editor, llama, cases, WORDS[:2])]
+    strong = [read_edit(editor, llama, *pair).rounds[0] for pair in zip(cases, WORDS[:2], strict=True)]
     for factor, before, after in zip(
         (1.5, 1.0), plain, strong, strict=True
     ):  # what a pass reads stays as it is
@@ -121,8 +122,11 @@ def test_written_and_read_edits_share_a_model(llama: Backbone) -> None:
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_a_store_solves_written_edits_in_any_order(llama: Backbone, rounds: int) -> None:
     editor, cases = made(llama, rounds=rounds), [*tiny_cases(3), tiny_opinion(3)]
-    edits = read_rounds(editor, llama, cases, WORDS[:4])
-    kept = [unpack_rounds(pack_rounds(edit, "float32")) for edit in edits]
+    read = [read_edit(editor, llama, *pair) for pair in zip(cases, WORDS[:4], strict=True)]
+    edits, kept = (
+        [edit.rounds for edit in read],
+        [unpack_edit(pack_edit(edit, "float32")).rounds for edit in read],
+    )
     whole, other = (solve_together(editor.hypernetwork, order) for order in (edits, kept[::-1]))
     for name in whole.a:
         torch.testing.assert_close(whole.dense(name), other.dense(name), rtol=1e-4, atol=1e-6)

@@ -24,6 +24,7 @@ def read_tokens(
 
     Errors: `DataError` for a text that does not fit the model's context.
     """
+    backbone = backbone if delta is None else backbone.reaching(delta.a)
     texts = [backbone.text(prompt, answer) for prompt, answer in asked]
     found: list[Tokens] = [[] for _ in texts]
     answered = [index for index, text in enumerate(texts) if text.targets]

@@ -54,9 +54,13 @@ class Book:
     def _make(self, writer: StoreWriter, plan: Plan, work: Work, by: str) -> list[dict[str, Any]]:
         backbone, count = self.pair.backbone, len(plan.cases)
         words = [instruction_for(case) for case in plan.cases]
-        drafts = draft_edits(writer, backbone, self.pair.watched(work, count), plan, words)
+
+        def reading(place: int) -> None:
+            work.step(place, count, f"Reading edit {place + 1} of {count}")
+
+        drafts = draft_edits(writer, backbone, self.pair.editor, plan, words, reading=reading)
         work.step(count, count, f"Solving {len(writer.in_force) + count} edits together")
-        delta = solve_with(writer, self.pair.editor, drafts)
+        delta = solve_with(writer, backbone, self.pair.editor, drafts)
         work.step(count, count, "Asking before and after")
         measured = measure_edits(backbone, delta, plan.cases, words)
         work.check()

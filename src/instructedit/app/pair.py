@@ -3,11 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -71,7 +69,7 @@ class Pair:
             return None
         key = (str(store.folder), len(store.events))
         if key not in self.solved:
-            self.keep(store, solve_entries(store, self.editor, store.in_force))
+            self.keep(store, solve_entries(store, self.backbone, self.editor, store.in_force))
         self.solved.move_to_end(key)
         return self.solved[key]
 
@@ -80,16 +78,3 @@ class Pair:
         self.solved[str(store.folder), len(store.events)] = delta
         while len(self.solved) > SOLVED:
             self.solved.popitem(last=False)
-
-    def watched(self, work: Work, total: int) -> InstructedEditor:
-        """The same editor, which says how many of `total` edits it has read."""
-        editor, done = copy(self.editor), 0
-
-        def observe(backbone: Any, cases: Any, *rest: Any, under: Any = None, **named: Any) -> Any:
-            nonlocal done
-            work.step(done, total, f"Reading edit {min(done + 1, total)} of {total}")
-            done += len(cases) if under is None else 0
-            return self.editor.observe(backbone, cases, *rest, under=under, **named)
-
-        vars(editor)["observe"] = observe
-        return editor

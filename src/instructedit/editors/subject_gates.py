@@ -1,9 +1,8 @@
 """Facts that share a model, each with neurons of its own, which open where its subject has been read."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,6 +14,7 @@ from instructedit.data.paraphrase import make_rephrases
 from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
 from instructedit.editors.course import Company, plan_course
+from instructedit.editors.covariance import remember
 from instructedit.editors.drill import Practice
 from instructedit.editors.gates import bend, replace_neurons, span
 from instructedit.editors.ground import Ground, read_rows, survey_blocks
@@ -82,10 +82,11 @@ class GateWriter:
         self.taken = tensors["taken"].tolist()
         self.past = {name: rows for name, rows in tensors.items() if name != "taken"}
 
-    @cached_property
+    @property
     def grounds(self) -> list[Ground]:
         """What the blocks of the unedited model read of ordinary text, and their spare neurons; read once."""
-        return survey_blocks(self.own, self.neurons, self.config.ordinary, self.text)
+        settings = (tuple(self.neurons), self.config.ordinary, self.text)
+        return remember(self.own, settings, lambda: survey_blocks(self.own, *settings))
 
     def read_ordinary(self) -> None:
         """Read what has to be known of the unedited model, which takes some seconds."""
@@ -124,7 +125,7 @@ class GateWriter:
     ) -> tuple[LowRankDelta, Page]:
         """The neurons of a batch, which write nothing yet, and where what they write goes."""
         heard, page, opened = self._hear(cases, near, under), Page(), LowRankDelta({}, {})
-        for place, facts in self._assign(len(cases)).items():
+        for place, facts in self._assign(cases).items():
             ground = self.grounds[place]
             first, down = self.taken[place], ground.neurons.down
             neurons = torch.arange(first, first + len(facts), device=ground.spare.device)
@@ -138,21 +139,22 @@ class GateWriter:
             page.drifts[down] = DECAY / page.rates[down].square()
         return opened, page
 
-    def _assign(self, count: int) -> dict[int, list[int]]:
-        """By place of a block the facts that take a neuron of it: in each stretch, where most are left."""
+    def _assign(self, cases: Sequence[EditCase]) -> dict[int, list[int]]:
+        """By place of a block the facts that take a neuron of it, one in each stretch."""
         found: dict[int, list[int]] = {}
         stretches = torch.arange(len(self.taken)).tensor_split(min(self.config.neurons, len(self.taken)))
-        for fact in range(count):
+        for fact, case in enumerate(cases):
             for stretch in stretches:
                 use = {place: self.taken[place] + len(found.get(place, ())) for place in stretch.tolist()}
-                place = min(use, key=lambda place: use[place])
+                place = self.choose(case, use)
                 if use[place] >= len(self.grounds[place].spare):
-                    raise DataError(
-                        f"no neurons are left for more facts in one model: {sum(self.taken)} are in use. "
-                        "Make fewer edits, or raise together.sites, the number of blocks written to."
-                    )
+                    raise no_room(sum(self.taken))
                 found.setdefault(place, []).append(fact)
         return found
+
+    def choose(self, case: EditCase, use: Mapping[int, int]) -> int:
+        """The place of the block in which a fact takes a neuron: where the fewest are in `use`."""
+        return min(use, key=lambda place: use[place])
 
     def _hear(self, cases: Sequence[EditCase], near: Sequence[Sequence[str]], under: LowRankDelta) -> Heard:
         names, skip = [ground.neurons.gate for ground in self.grounds], len(self.backbone.start_ids)
@@ -188,20 +190,31 @@ class GateWriter:
         return bend(ground, along, torch.stack(ends), (self.config.opens,), self.config.steep)
 
 
+def no_room(count: int) -> DataError:
+    """That no more facts can be taken, `count` neurons being in use."""
+    return DataError(
+        f"no neurons are left for more facts in one model: {count} are in use. "
+        "Make fewer edits, or raise together.sites, the number of blocks written to."
+    )
+
+
 Writer = FactWriter | GateWriter
 
 
-def start_writer(backbone: Backbone, config: TogetherConfig, text: str) -> Writer | None:
+def start_writer(
+    backbone: Backbone, config: TogetherConfig, text: str, gated: type[GateWriter] = GateWriter
+) -> Writer | None:
     """What writes facts that share a model as its config has it; without steps nothing does.
 
-    Where the MLPs are built otherwise than `find_neurons` knows, facts have no neurons of their own.
+    A `gated` one where they have neurons of their own. Where the MLPs are built otherwise than `find_neurons`
+    knows, they have none.
     """
     if not config.steps:
         return None
     blocks = early_blocks(backbone, config.depth, config.sites) if config.neurons else ()
     known = [neurons for block in blocks if (neurons := find_neurons(backbone, block))]
     if known and len(known) == len(blocks):
-        return GateWriter(backbone, config, known, text)
+        return gated(backbone, config, known, text)
     return FactWriter(backbone, config, text)
 
 

@@ -1,14 +1,15 @@
 """New edits for a store: each is read on the unedited model, and all in force are solved together."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.instructed import InstructedEditor
-from instructedit.editors.many import CHUNK
+from instructedit.editors.patches import Patches, start_patches
 from instructedit.errors import EditorFileError
 from instructedit.ledger.entries import Entry, Plan
-from instructedit.ledger.solving import pack_rounds, read_rounds, solve_sums, solve_together, unpack_rounds
+from instructedit.ledger.kept import pack_edit, read_edit, unpack_edit
+from instructedit.ledger.solving import Sums, add_up, solve_sums
 from instructedit.ledger.store import Store
 from instructedit.ledger.sums import sum_up
 from instructedit.ledger.writer import Draft, StoreWriter
@@ -22,36 +23,42 @@ def draft_edits(
     plan: Plan,
     instructions: Sequence[str],
     replacing: Collection[str] = (),
+    reading: Callable[[int], None] = lambda _: None,
 ) -> list[Draft]:
-    """Read the new edits of a plan and keep their rows; `StoreWriter.add` then makes them count.
+    """Read the new edits of a plan and keep what they are solved from; `StoreWriter.add` makes them count.
 
-    The first one replaces `replacing` as well. Errors: `EditorFileError` for an editor that does not solve;
-    `OutputError` when rows cannot be written.
+    The first one replaces `replacing` as well. `reading` is told the place of each before it is read.
+    Errors: `EditorFileError` for an editor that does not solve; `OutputError` when a file cannot be written.
     """
     require_solver(editor)
     ids = writer.new_ids(len(plan.cases))
     drafts: list[Draft] = []
-    for start in track(range(0, len(ids), CHUNK), "Reading edits"):
-        part = slice(start, start + CHUNK)
-        found = read_rounds(editor, backbone, plan.cases[part], instructions[part])
-        for place, rounds in enumerate(found, start):
-            rows = writer.keep_rows(ids[place], pack_rounds(rounds, writer.facts["precision"]), len(rounds))
-            old = [*(replacing if place == 0 else ()), *plan.replaces[place]]
-            drafts.append(Draft(ids[place], plan.cases[place], instructions[place], rows, old))
+    for place, (name, case) in enumerate(track(list(zip(ids, plan.cases, strict=True)), "Reading edits")):
+        reading(place)
+        kept = read_edit(editor, backbone, case, instructions[place])
+        rows = writer.keep_rows(name, pack_edit(kept, writer.facts["precision"]), len(kept.rounds))
+        old = [*(replacing if place == 0 else ()), *plan.replaces[place]]
+        drafts.append(Draft(name, case, instructions[place], rows, old))
     return drafts
 
 
-def solve_entries(store: Store, editor: InstructedEditor, entries: Iterable[Entry]) -> LowRankDelta:
+def solve_entries(
+    store: Store, backbone: Backbone, editor: InstructedEditor, entries: Iterable[Entry]
+) -> LowRankDelta:
     """The one update of some edits of a store, b = 1.
 
-    Errors: `EditorFileError` for an editor that does not solve; `DataError` when rows are missing or broken.
+    Errors: `EditorFileError` for an editor that does not solve; `DataError` when a file is missing or broken,
+    or there are more facts than neurons for them.
     """
     require_solver(editor)
-    edits = (unpack_rounds(store.read_rows(entry)) for entry in track(list(entries), "Solving"))
-    return solve_together(editor.hypernetwork, edits)
+    edits = [unpack_edit(store.read_rows(entry)) for entry in track(list(entries), "Solving")]
+    sums = add_up(editor.hypernetwork, (edit.rounds for edit in edits if edit.rounds))
+    return _solve(backbone, editor, sums, [edit.patches for edit in edits if edit.patches])
 
 
-def solve_with(store: StoreWriter, editor: InstructedEditor, drafts: Sequence[Draft]) -> LowRankDelta:
+def solve_with(
+    store: StoreWriter, backbone: Backbone, editor: InstructedEditor, drafts: Sequence[Draft]
+) -> LowRankDelta:
     """The one update of a store as it will be once `drafts` count, from the sums that it keeps.
 
     Errors: as `solve_entries`.
@@ -60,7 +67,18 @@ def solve_with(store: StoreWriter, editor: InstructedEditor, drafts: Sequence[Dr
     gone = {name for draft in drafts for name in draft.replaces}
     stay = [entry for entry in store.in_force if entry.id not in gone]
     entries = [*stay, *(Entry(draft.line()) for draft in drafts)]
-    return solve_sums(editor.hypernetwork, sum_up(store, editor.hypernetwork, entries))
+    patches = [unpack_edit(store.read_rows(entry)).patches for entry in entries if not entry.solved]
+    sums = sum_up(store, editor.hypernetwork, [entry for entry in entries if entry.solved])
+    return _solve(backbone, editor, sums, patches)
+
+
+def _solve(
+    backbone: Backbone, editor: InstructedEditor, sums: Sums, patches: Sequence[Patches]
+) -> LowRankDelta:
+    """What rows and neurons give together; of nothing, an update that changes nothing."""
+    maker = start_patches(backbone, editor.config.together, editor.config.text) if patches else None
+    joined = maker.join(patches) if maker else LowRankDelta({}, {})
+    return solve_sums(editor.hypernetwork, sums) + joined if sums.systems or not joined.a else joined
 
 
 def require_solver(editor: object) -> None:

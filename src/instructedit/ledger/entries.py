@@ -26,6 +26,11 @@ class Entry:
         return self.made["id"]
 
     @property
+    def solved(self) -> bool:
+        """Whether it is rows to be solved together with others'; else it has neurons of its own."""
+        return bool(self.made["rows"]["rounds"])
+
+    @property
     def case(self) -> EditCase:
         """The request, with the instruction that it was made under."""
         return replace(case_from_request(self.made["request"]), instruction=self.made["instruction"])

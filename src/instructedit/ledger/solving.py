@@ -1,79 +1,20 @@
-"""What an edit is solved from, read once and kept, and the one update that all edits together give."""
+"""The one update that edits give together, from the normal equations of their rows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
-from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.descent import dense_delta
-from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.many import CHUNK
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.site_rows import SiteRows
-from instructedit.types import EditCase
 
 Rounds = list[
     dict[str, SiteRows]
 ]  # of one edit (b = 1), by site; a second round where the first did not take
-PARTS = ("keys", "values", "fixed")
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
-LARGEST = 6e4  # what float16 holds
-
-
-@torch.no_grad()
-def read_rounds(
-    editor: InstructedEditor, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
-) -> list[Rounds]:
-    """What each case alone is solved from, made on the unedited model (`InstructedEditor.rows`).
-
-    An edit that does not take by itself is made once more under its own update, up to the editor's `rounds`.
-    What is written is made stronger at last (`WriteConfig.strength`): together edits take from one another,
-    and none may depend on which others there are.
-    """
-    return [
-        _read_rounds(editor, backbone, case, words) for case, words in zip(cases, instructions, strict=True)
-    ]
-
-
-def _read_rounds(editor: InstructedEditor, backbone: Backbone, case: EditCase, words: str) -> Rounds:
-    found = editor.rows(backbone, [case], [words])
-    delta = editor.hypernetwork.solve(found[0])
-    while len(found) < editor.config.rounds and not editor.taken(backbone, [case], delta)[0]:
-        found += editor.rows(backbone, [case], [words], under=delta)
-        delta = delta + editor.hypernetwork.solve(found[-1])
-    strength = editor.config.write.strength if editor.writes(case) else 1.0
-    return [{name: rows.scale(strength) for name, rows in sites.items()} for sites in found]
-
-
-def pack_rounds(rounds: Rounds, precision: str = "float16") -> bytes:
-    """One edit as a safetensors file: tensors ``round.site.part``, of shape ``[n d]``.
-
-    Rows of zeros are left out. A tensor that half precision cannot hold stays in float32.
-    """
-    tensors = {
-        f"{number}.{site}.{part}": _narrow(tensor[0], DTYPES[precision])
-        for number, sites in enumerate(rounds)
-        for site, rows in sites.items()
-        for part in PARTS
-        if (tensor := getattr(rows, part)) is not None and tensor.shape[1]
-    }
-    return save(tensors, {"format": "instructedit-rows-1"})
-
-
-def unpack_rounds(data: bytes) -> Rounds:
-    """What `pack_rounds` wrote, in float32."""
-    rounds: list[dict[str, dict[str, Tensor]]] = []
-    for name, tensor in sorted(load(data).items()):
-        number, _, rest = name.partition(".")
-        site, _, part = rest.rpartition(".")
-        while len(rounds) <= int(number):
-            rounds.append({})
-        rounds[int(number)].setdefault(site, {})[part] = tensor.float()[None]
-    return [{site: SiteRows(**parts) for site, parts in sites.items()} for sites in rounds]
 
 
 @dataclass(frozen=True)
@@ -148,11 +89,6 @@ def _rows_of(edit: Rounds, number: int, site: str) -> SiteRows | None:
     """An edit's rows of a round, if it has any; past its last one, the same keys are held."""
     rows = edit[min(number, len(edit) - 1)].get(site)
     return rows if rows is None or number < len(edit) else rows.hold()
-
-
-def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    fits = dtype != torch.float16 or float(tensor.abs().max()) < LARGEST
-    return tensor.to("cpu", dtype if fits else torch.float32, copy=True).contiguous()
 
 
 def _chunks(edits: Iterable[Rounds]) -> Iterable[list[Rounds]]:

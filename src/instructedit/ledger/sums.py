@@ -16,7 +16,8 @@ from torch import Tensor
 from instructedit.errors import OutputError
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.ledger.entries import Entry
-from instructedit.ledger.solving import Sums, add_up, unpack_rounds
+from instructedit.ledger.kept import unpack_edit
+from instructedit.ledger.solving import Sums, add_up
 from instructedit.ledger.store import SUMS, Store
 from instructedit.progress import track
 from instructedit.storage import load_tensors, save_tensors
@@ -39,7 +40,7 @@ def sum_up(store: Store, network: Hypernetwork, entries: Sequence[Entry]) -> Sum
     if not known <= names:  # an edit that is gone leaves no trace: all is added up again
         before, known = None, frozenset()
     new = [entry for entry in entries if _name(entry) not in known]
-    rows = (unpack_rounds(store.read_rows(entry)) for entry in track(new, "Solving"))
+    rows = (unpack_edit(store.read_rows(entry)).rounds for entry in track(new, "Solving"))
     sums = add_up(network, rows, before)
     rows_size = sum(entry.made["rows"]["bytes"] for entry in entries)
     if len(new) >= WORTH and _size(sums) <= min(MOST, ROOM * rows_size):

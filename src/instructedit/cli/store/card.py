@@ -113,7 +113,7 @@ def _measure(kept: "Store", depth: Depth, model: ModelChoice, sample: Sample) ->
     if not entries:
         return Measured()
     backbone, editor = load_store_pair(kept, model)
-    delta = solve_entries(kept, editor, entries)
+    delta = solve_entries(kept, backbone, editor, entries)
     cases = [entry.case for entry in entries]
     perplexity: dict[str, Any] = {}
     text = find_text(depth.text)

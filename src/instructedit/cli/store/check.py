@@ -27,7 +27,7 @@ def check_store(*, store: StoreChoice = STORE, model: ModelChoice = MODEL, commo
     backbone, editor = load_store_pair(kept, model)
     cases = [entry.case for entry in entries]
     words = [case.instruction for case in cases]
-    found = measure_edits(backbone, solve_entries(kept, editor, entries), cases, words)
+    found = measure_edits(backbone, solve_entries(kept, backbone, editor, entries), cases, words)
     took = [one["took"] for one in found]
     rows = [row for e, one in zip(entries, found, strict=True) for row in reading_rows(e.id, one)]
     data = {"holds": all(took), "edits": [{"id": e.id, **one} for e, one in zip(entries, found, strict=True)]}

@@ -59,7 +59,7 @@ def _write_lora(
 
     backbone, editor = load_store_pair(store, model)
     entries = store.in_force
-    delta = solve_entries(store, editor, entries)
+    delta = solve_entries(store, backbone, editor, entries)
     written = save_lora(delta, out, backbone, rank=rank, cases=[e.case for e in entries], force=force)
     ranks = max(written.ranks.values())
     return {"logit_difference": written.difference, "energy_kept": written.energy, "largest_rank": ranks}

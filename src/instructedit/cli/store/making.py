@@ -53,7 +53,8 @@ def make_edits(
         backbone, editor = load_store_pair(writer, model)
         words = [instruction_for(case, seed=sample.seed) for case in plan.cases]
         drafts = draft_edits(writer, backbone, editor, plan, words, gone)
-        measured = measure_edits(backbone, solve_with(writer, editor, drafts), plan.cases, words)
+        delta = solve_with(writer, backbone, editor, drafts)
+        measured = measure_edits(backbone, delta, plan.cases, words)
         made = [replace(draft, measured=found) for draft, found in zip(drafts, measured, strict=True)]
         return _report(writer.add(made, said.by, said.note), plan)
 
@@ -84,7 +85,7 @@ def measure_edits(
     from instructedit.cli.readings import edit_took, list_questions, take_readings
 
     questions = list_questions(cases, words, brief=len(cases) > FULL_READINGS)
-    readings = take_readings(backbone, delta, cases, questions)
+    readings = take_readings(backbone.reaching(delta.a), delta, cases, questions)
     measured = []
     for index, case in enumerate(cases):
         own = [reading for reading in readings if reading.asked.edit == index]
