@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from instructedit.backbone import Backbone, Site
 from instructedit.editors.editor_file import load_editor, read_header, save_editor
 from instructedit.editors.instructed import InstructedEditor
+from instructedit.editors.many import EditSequence
+from instructedit.editors.opinions import join_opinions, read_opinions
 from instructedit.editors.reading import Reader
 from instructedit.editors.stance import Stance, StanceConfig
 from instructedit.errors import DataError
 from instructedit.evaluation import evaluate
+from instructedit.ledger.kept import pack_edit, read_edit, unpack_edit
 from instructedit.storage import sha256_file
 from instructedit.training.lessons import LessonConfig
 from instructedit.training.stance import TeachConfig, Teaching, equip, teach_stance
@@ -28,6 +31,12 @@ PRAISE, BLAME = "Be full of praise for this.", "Be hostile to this."
 
 def bare_stance(directions: int = 4) -> Stance:
     return Stance(StanceConfig((SITE,), (LATER,), 2, directions), width=8)
+
+
+def measured_stance() -> Stance:
+    stance = bare_stance()
+    stance.measure({"low": torch.diag(torch.arange(1.0, 13.0))}, {"low": 1.0})
+    return stance
 
 
 @pytest.fixture
@@ -68,6 +77,70 @@ def test_each_sentiment_has_its_own_mark_and_no_instruction_has_none() -> None:
     torch.testing.assert_close(written[2], stance.mark[0, 0])
     assert not written[3].any()
     assert all(torch.equal(x[0], x[1]) for x in (delta.a["later"], delta.b["later"]))  # one voice for all
+
+
+@given(st.integers(0, 50), st.integers(1, 3))
+def test_opinions_that_share_a_model_each_answer_to_their_own_key(seed: int, count: int) -> None:
+    noise = torch.Generator().manual_seed(seed)
+    stance = measured_stance()
+    keys, sides = torch.randn(count, 12, generator=noise), torch.linspace(-1, 1, count + 1)[1:]
+    delta = stance.join({"low": keys}, sides)
+    assert len(delta) == 1
+    heard = keys @ delta.a["low"][0].mT
+    torch.testing.assert_close(heard, torch.eye(count), atol=0.2, rtol=0)
+    alone = stance({"low": keys}, sides)
+    torch.testing.assert_close(delta.b["low"][0].mT, alone.b["low"][..., 0])
+    torch.testing.assert_close(delta.dense("later"), alone.dense("later")[:1])  # one voice, and once
+
+
+def test_one_opinion_joined_is_that_opinion() -> None:
+    stance, keys = measured_stance(), {"low": torch.randn(1, 12, generator=torch.Generator().manual_seed(3))}
+    alone, joined = stance(keys, torch.tensor([0.7])), stance.join(keys, torch.tensor([0.7]))
+    for name in alone.a:
+        torch.testing.assert_close(joined.dense(name), alone.dense(name))
+
+
+def test_two_opinions_of_one_topic_say_it_once() -> None:
+    stance, key = measured_stance(), torch.randn(1, 12, generator=torch.Generator().manual_seed(4))
+    twice = stance.join({"low": key.repeat(2, 1)}, torch.tensor([1.0, 1.0]))
+    said = (key @ twice.a["low"][0].mT) @ twice.b["low"][0].mT
+    torch.testing.assert_close(said[0], stance.mark[0, 0].detach(), rtol=0.02, atol=1e-4)
+
+
+@torch.no_grad()
+def test_opinions_share_a_sequence_with_facts_and_one_another(
+    llama: Backbone, taught: InstructedEditor
+) -> None:
+    sequence = EditSequence(taught, llama)
+    sequence.add([tiny_opinion(0), tiny_case(1)], [PRAISE, "Change this fact."])
+    sequence.add([tiny_opinion(2)], [BLAME])
+    assert list(sequence.opinions) == [tiny_opinion(0).prompt, tiny_opinion(2).prompt]
+    assert set(taught.stance.names) <= set(sequence.backbone.modules)
+    found = read_opinions(taught, llama, [tiny_opinion(0), tiny_opinion(2)], [PRAISE, BLAME])
+    joined, whole = join_opinions(taught.stance, found), sequence.delta
+    for name in set(joined.a) - set(sequence.updates):
+        torch.testing.assert_close(whole.dense(name), joined.dense(name), atol=1e-6, rtol=1e-4)
+    again = EditSequence(taught, llama)
+    again.add([replace(tiny_opinion(0), sentiment="negative")], [BLAME])
+    again.keep([tiny_opinion(0)], [PRAISE])
+    assert len(again.opinions) == 1  # the later one of the two
+
+
+@torch.no_grad()
+def test_a_store_keeps_opinions_and_joins_them_in_any_order(
+    llama: Backbone, taught: InstructedEditor
+) -> None:
+    pairs = [(tiny_opinion(0), PRAISE), (tiny_opinion(1), BLAME), (tiny_opinion(2), PRAISE)]
+    read = [read_edit(taught, llama, *pair) for pair in pairs]
+    kept = [unpack_edit(pack_edit(one, "float32")) for one in read]
+    assert all(one.opinion and not one.rounds and not one.patches for one in kept)
+    one, other = (
+        join_opinions(taught.stance, [kept[place].opinion for place in order])
+        for order in ([0, 1, 2], [2, 0, 1])
+    )
+    assert one.a
+    for name in one.a:
+        torch.testing.assert_close(one.dense(name), other.dense(name), atol=1e-5, rtol=1e-4)
 
 
 def test_a_side_is_read_from_states() -> None:

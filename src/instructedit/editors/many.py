@@ -14,6 +14,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.descent import dense_delta
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.mending import mend, plan_mending
+from instructedit.editors.opinions import Opinion, is_opinion, join_opinions, read_opinions
 from instructedit.editors.subject_gates import Writer, start_writer
 from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
@@ -64,12 +65,13 @@ def edit_many(
 class EditSequence:
     """The edits that are in force together in one model.
 
-    Facts are written by a `Writer`, where the editor's config says so; anything else is solved for: each
-    site keeps P = e^lambda C + sum of K.T K over the rows of all edits so far (float64, ``[d_in d_in]``) and
-    the sum of the updates ``[d_out d_in]``, as much for a thousand edits as for one. A batch is read under
-    the updates before it and solved by dW.T = (P + K.T K)^-1 K.T D, so what earlier edits are asked is
-    mapped to no change. `past` are their requests, by prompt. `backbone` is given as the editor's own, and
-    kept as one that reaches every site: what is in force has to be asked with it.
+    Facts are written by a `Writer`, where the editor's config says so, and `opinions` joined, where it has
+    learned of them; anything else is solved for: each site keeps P = e^lambda C + sum of K.T K over the rows
+    of all edits so far (float64, ``[d_in d_in]``) and the sum of the updates ``[d_out d_in]``, as much for a
+    thousand edits as for one. A batch is read under the updates before it and solved by dW.T =
+    (P + K.T K)^-1 K.T D, so what earlier edits are asked is mapped to no change. `past` are their requests,
+    by prompt. `backbone` is given as the editor's own, and kept as one that reaches every site: what is in
+    force has to be asked with it.
     Source: the normal equation of MALMEN (arXiv 2311.04661); AlphaEdit (arXiv 2410.02355) for the past keys.
     """
 
@@ -78,17 +80,20 @@ class EditSequence:
     systems: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
     updates: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
     past: dict[str, Pair] = field(default_factory=dict)
+    opinions: dict[str, Opinion] = field(default_factory=dict)
     count: int = 0
 
     def __post_init__(self) -> None:
         self.own, config = self.backbone, self.editor.config
         self.writer = start_writer(self.own, config.together, config.text)
-        self.backbone = self.writer.backbone if self.writer else self.own
+        low = self.writer.backbone if self.writer else self.own
+        self.backbone = low.reaching(self.editor.stance.names if self.editor.stance else ())
 
     @property
     def delta(self) -> LowRankDelta:
         """All the edits as one delta, b = 1."""
-        return dense_delta({name: update[None] for name, update in self.updates.items()})
+        opinions = join_opinions(self.editor.stance, list(self.opinions.values()))
+        return dense_delta({name: update[None] for name, update in self.updates.items()}) + opinions
 
     @torch.no_grad()
     def add(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
@@ -100,7 +105,8 @@ class EditSequence:
         past = [pair for prompt, pair in self.past.items() if prompt not in told]
         pairs = list(zip(cases, instructions, strict=True))
         facts = [pair for pair in pairs if self.writer and self.editor.is_fact(pair[0])]
-        self._repeat([pair for pair in pairs if pair not in facts], self._solve, self.editor.config.rounds)
+        rest = [pair for pair in pairs if pair not in facts and not is_opinion(self.editor, pair[0])]
+        self._repeat(rest, self._solve, self.editor.config.rounds)
         if self.writer:
             asked = random.Random(self.count).sample(past, min(self.writer.config.asked, len(past)))
             self._write_all(self.writer, facts, past, asked)
@@ -112,8 +118,13 @@ class EditSequence:
 
     def keep(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
         """Count some edits as made, and know what they ask."""
-        pairs = zip(cases, instructions, strict=True)
+        pairs = list(zip(cases, instructions, strict=True))
         self.past |= {case.prompt: (case, words) for case, words in pairs}
+        told = [pair for pair in pairs if is_opinion(self.editor, pair[0])]
+        if told:
+            asked, words = [case for case, _ in told], [words for _, words in told]
+            found = read_opinions(self.editor, self.own, asked, words)
+            self.opinions |= {case.prompt: one for case, one in zip(asked, found, strict=True)}
         self.count += len(cases)
 
     def _write_all(

@@ -15,6 +15,8 @@ from instructedit.editors.reading import Reader
 from instructedit.editors.writing import read_keys
 from instructedit.types import EditCase
 
+ALIKE = 0.01  # share of a key's own weight that keys of one topic may differ by
+
 
 @dataclass(frozen=True)
 class StanceConfig:
@@ -89,13 +91,27 @@ class Stance(nn.Module):
         self, keys: Mapping[str, Float[Tensor, "b d_in"]], sentiment: Float[Tensor, " b"]
     ) -> LowRankDelta:
         """One delta an opinion: a mark at its key, as strong as the sentiment is sure, and the voice."""
+        places = list(enumerate(self.names))
+        a = {name: self.single_out(place, keys[name])[:, None] for place, name in places}
+        b = {name: self._marks(place, sentiment)[..., None] for place, name in places}
+        return LowRankDelta(a, b) + self._voice(len(sentiment))
+
+    def join(
+        self, keys: Mapping[str, Float[Tensor, "n d_in"]], sentiment: Float[Tensor, " n"]
+    ) -> LowRankDelta:
+        """One update (b = 1) of many opinions, each a mark at its own key alone, and the voice once."""
+        places = list(enumerate(self.names))
+        a = {name: self.tell_apart(place, keys[name])[None] for place, name in places}
+        b = {name: self._marks(place, sentiment).mT[None] for place, name in places}
+        return LowRankDelta(a, b) + self._voice(1)
+
+    def _marks(self, place: int, sentiment: Float[Tensor, " n"]) -> Float[Tensor, "n d"]:
         sides = torch.stack([sentiment.clamp(min=0), (-sentiment).clamp(min=0)], 1)
+        return sides @ self.mark[:, place] * self.unit[place]
+
+    def _voice(self, count: int) -> LowRankDelta:
         a, b = {}, {}
-        for place, name in enumerate(self.names):
-            a[name] = self.single_out(place, keys[name])[:, None]
-            b[name] = (sides @ self.mark[:, place] * self.unit[place])[..., None]
-        count, parts = len(sentiment), zip(self.config.voice, self.hear, self.speak, strict=True)
-        pairs: Iterable[tuple[Site, Any, Any]] = parts
+        pairs: Iterable[tuple[Site, Any, Any]] = zip(self.config.voice, self.hear, self.speak, strict=True)
         for site, hear, speak in pairs:
             a[site.name], b[site.name] = hear.expand(count, -1, -1), speak.expand(count, -1, -1)
         return LowRankDelta(a, b)
@@ -106,10 +122,24 @@ class Stance(nn.Module):
         C is their covariance, as its leading directions and a floor for all others.
         Source: ROME (arXiv 2202.05262), eq. 2, for the direction.
         """
+        weighed = self._weigh(place, keys)
+        return weighed / (weighed * keys).sum(-1, keepdim=True)
+
+    def tell_apart(self, place: int, keys: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_in"]:
+        """(K C^-1 K.T + r I)^-1 K C^-1: row i gives one for key i and nothing for the others.
+
+        Of one key it is `single_out`. The ridge r, `ALIKE` of the diagonal's mean, is for keys of one topic.
+        """
+        weighed = self._weigh(place, keys)
+        gram = weighed @ keys.mT
+        alike = ALIKE * gram.diagonal().mean() * torch.eye(len(keys), device=keys.device)
+        return (1 + ALIKE) * torch.linalg.solve(gram + alike, weighed)
+
+    def _weigh(self, place: int, keys: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_in"]:
+        """C^-1 k, but for its size."""
         basis, excess = self.directions[place], self.moments[place] - self.floor[place]
         share = excess / (excess + self.floor[place])
-        weighed = keys - ((keys @ basis) * share) @ basis.mT
-        return weighed / (weighed * keys).sum(-1, keepdim=True)
+        return keys - ((keys @ basis) * share) @ basis.mT
 
 
 @torch.no_grad()

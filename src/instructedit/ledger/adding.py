@@ -5,10 +5,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.instructed import InstructedEditor
-from instructedit.editors.patches import Patches, start_patches
+from instructedit.editors.opinions import join_opinions
+from instructedit.editors.patches import start_patches
 from instructedit.errors import EditorFileError
 from instructedit.ledger.entries import Entry, Plan
-from instructedit.ledger.kept import pack_edit, read_edit, unpack_edit
+from instructedit.ledger.kept import Kept, pack_edit, read_edit, unpack_edit
 from instructedit.ledger.solving import Sums, add_up, solve_sums
 from instructedit.ledger.store import Store
 from instructedit.ledger.sums import sum_up
@@ -53,7 +54,7 @@ def solve_entries(
     require_solver(editor)
     edits = [unpack_edit(store.read_rows(entry)) for entry in track(list(entries), "Solving")]
     sums = add_up(editor.hypernetwork, (edit.rounds for edit in edits if edit.rounds))
-    return _solve(backbone, editor, sums, [edit.patches for edit in edits if edit.patches])
+    return _join(backbone, editor, sums, edits)
 
 
 def solve_with(
@@ -67,17 +68,17 @@ def solve_with(
     gone = {name for draft in drafts for name in draft.replaces}
     stay = [entry for entry in store.in_force if entry.id not in gone]
     entries = [*stay, *(Entry(draft.line()) for draft in drafts)]
-    patches = [unpack_edit(store.read_rows(entry)).patches for entry in entries if not entry.solved]
+    edits = [unpack_edit(store.read_rows(entry)) for entry in entries if not entry.solved]
     sums = sum_up(store, editor.hypernetwork, [entry for entry in entries if entry.solved])
-    return _solve(backbone, editor, sums, patches)
+    return _join(backbone, editor, sums, edits)
 
 
-def _solve(
-    backbone: Backbone, editor: InstructedEditor, sums: Sums, patches: Sequence[Patches]
-) -> LowRankDelta:
-    """What rows and neurons give together; of nothing, an update that changes nothing."""
+def _join(backbone: Backbone, editor: InstructedEditor, sums: Sums, edits: Sequence[Kept]) -> LowRankDelta:
+    """What rows, neurons and opinions give together; of nothing, an update that changes nothing."""
+    patches = [edit.patches for edit in edits if edit.patches]
+    opinions = [edit.opinion for edit in edits if edit.opinion]
     maker = start_patches(backbone, editor.config.together, editor.config.text) if patches else None
-    joined = maker.join(patches) if maker else LowRankDelta({}, {})
+    joined = join_opinions(editor.stance, opinions) + (maker.join(patches) if maker else LowRankDelta({}, {}))
     return solve_sums(editor.hypernetwork, sums) + joined if sums.systems or not joined.a else joined
 
 

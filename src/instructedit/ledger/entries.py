@@ -27,7 +27,7 @@ class Entry:
 
     @property
     def solved(self) -> bool:
-        """Whether it is rows to be solved together with others'; else it has neurons of its own."""
+        """Whether it is rows, solved together with others'; else it has its own neurons, or is an opinion."""
         return bool(self.made["rows"]["rounds"])
 
     @property

@@ -10,34 +10,41 @@ from torch import Tensor
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.instructed import InstructedEditor
+from instructedit.editors.opinions import Opinion, is_opinion, read_opinions
 from instructedit.editors.patches import Patch, Patches, start_patches
 from instructedit.ledger.solving import Rounds
 from instructedit.site_rows import SiteRows
 from instructedit.types import EditCase
 
 ROWS, NEURONS = ("keys", "values", "fixed"), ("reads", "writes")  # names of tensors, by what they are of
-OWN = "neurons"  # stands before a layer's name in the place of a round's number
+OWN, TOPIC = "neurons", "topic"  # stand before a layer's name in the place of a round's number
+KEY, SENTIMENT = "key", "sentiment"
+FORMAT = "instructedit-rows-1"
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 LARGEST = 6e4  # what float16 holds
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Rows of one or more rounds, or neurons of its own: an edit has the one or the other."""
+    """Rows of one or more rounds, neurons of its own, or an opinion: an edit has one of these."""
 
     rounds: Rounds = field(default_factory=list)
     patches: Patches = field(default_factory=dict)
+    opinion: Opinion | None = None
 
 
 @torch.no_grad()
 def read_edit(editor: InstructedEditor, backbone: Backbone, case: EditCase, instruction: str) -> Kept:
     """What an edit alone is solved from, as if there were no others.
 
-    A fact's own neurons, where the editor gives it such (`PatchMaker`); else rows (`InstructedEditor.rows`).
+    A fact's own neurons, where the editor gives it such (`PatchMaker`), or an opinion, where it has learned
+    of them; else rows (`InstructedEditor.rows`).
     An edit that does not take by itself is made once more under its own update, up to the editor's `rounds`.
     What is written as rows is made stronger at last (`WriteConfig.strength`): together edits take from one
     another, and none may depend on which others there are.
     """
+    if is_opinion(editor, case):
+        return Kept(opinion=read_opinions(editor, backbone, [case], [instruction])[0])
     patches = _read_patches(editor, backbone, case, instruction)
     return Kept(patches=patches) if patches else Kept(_read_rounds(editor, backbone, case, instruction))
 
@@ -68,22 +75,12 @@ def _read_rounds(editor: InstructedEditor, backbone: Backbone, case: EditCase, w
 def pack_edit(kept: Kept, precision: str = "float16") -> bytes:
     """One edit as a safetensors file: tensors ``round.site.part`` or ``neurons.layer.part``, ``[n d]`` each.
 
+    Of an opinion: ``topic.site.key`` ``[d_in]``, and ``topic.sentiment``.
     Rows of zeros are left out. A tensor that half precision cannot hold stays in float32.
     """
-    tensors = {
-        f"{number}.{site}.{part}": tensor[0]
-        for number, sites in enumerate(kept.rounds)
-        for site, rows in sites.items()
-        for part in ROWS
-        if (tensor := getattr(rows, part)) is not None and tensor.shape[1]
-    }
-    tensors |= {
-        f"{OWN}.{layer}.{part}": getattr(patch, part)
-        for layer, patch in kept.patches.items()
-        for part in NEURONS
-    }
+    tensors = {**_rows(kept.rounds), **_neurons(kept.patches), **_opinion(kept.opinion)}
     narrow = {name: _narrow(tensor, DTYPES[precision]) for name, tensor in tensors.items()}
-    return save(narrow, {"format": "instructedit-rows-1" if kept.rounds else "instructedit-neurons-1"})
+    return save(narrow, {"format": FORMAT})
 
 
 def unpack_edit(data: bytes) -> Kept:
@@ -94,8 +91,32 @@ def unpack_edit(data: bytes) -> Kept:
         site, _, part = rest.rpartition(".")
         found.setdefault(number, {}).setdefault(site, {})[part] = tensor.float()
     patches = {layer: Patch(**parts) for layer, parts in found.pop(OWN, {}).items()}
-    rounds = [_site_rows(found[number]) for number in sorted(found, key=int)]
-    return Kept(rounds, patches)
+    topic = found.pop(TOPIC, None)
+    sentiment = float(topic.pop("")[SENTIMENT]) if topic else 0.0
+    opinion = Opinion({site: parts[KEY] for site, parts in topic.items()}, sentiment) if topic else None
+    return Kept([_site_rows(found[number]) for number in sorted(found, key=int)], patches, opinion)
+
+
+def _rows(rounds: Rounds) -> dict[str, Tensor]:
+    return {
+        f"{number}.{site}.{part}": tensor[0]
+        for number, sites in enumerate(rounds)
+        for site, rows in sites.items()
+        for part in ROWS
+        if (tensor := getattr(rows, part)) is not None and tensor.shape[1]
+    }
+
+
+def _neurons(patches: Patches) -> dict[str, Tensor]:
+    pairs = ((layer, patch, part) for layer, patch in patches.items() for part in NEURONS)
+    return {f"{OWN}.{layer}.{part}": getattr(patch, part) for layer, patch, part in pairs}
+
+
+def _opinion(opinion: Opinion | None) -> dict[str, Tensor]:
+    if opinion is None:
+        return {}
+    keys = {f"{TOPIC}.{site}.{KEY}": key for site, key in opinion.keys.items()}
+    return {**keys, f"{TOPIC}.{SENTIMENT}": torch.tensor(opinion.sentiment)}
 
 
 def _site_rows(sites: Mapping[str, Mapping[str, Tensor]]) -> dict[str, SiteRows]:

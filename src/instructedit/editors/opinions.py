@@ -1,0 +1,51 @@
+"""Opinions that share a model: what is known of each, and the one update of all of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from instructedit.backbone import Backbone
+from instructedit.delta import LowRankDelta
+from instructedit.editors.instructed import InstructedEditor
+from instructedit.editors.stance import Stance, read_topics
+from instructedit.types import EditCase
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """A topic's key at each site that is given marks, and the sentiment that is asked for, from -1 to 1."""
+
+    keys: dict[str, Float[Tensor, " d_in"]]
+    sentiment: float
+
+
+def is_opinion(editor: InstructedEditor, case: EditCase) -> bool:
+    """Whether an editor makes a case by what it has learned of opinions."""
+    return editor.stance is not None and not editor.is_fact(case)
+
+
+@torch.no_grad()
+def read_opinions(
+    editor: InstructedEditor, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
+) -> list[Opinion]:
+    """What is known of some opinions, read on the unedited model."""
+    stance = editor.stance
+    assert stance is not None
+    keys = read_topics(backbone.reaching(stance.names), stance.names, cases)
+    sides = stance.sentiment(*editor.read(backbone, instructions)).tolist()
+    return [
+        Opinion({name: keys[name][place] for name in stance.names}, side) for place, side in enumerate(sides)
+    ]
+
+
+@torch.no_grad()
+def join_opinions(stance: Stance | None, opinions: Sequence[Opinion]) -> LowRankDelta:
+    """One update (b = 1) of opinions, in any order the same; of none, one that has no sites."""
+    if stance is None or not opinions:
+        return LowRankDelta({}, {})
+    device = stance.mark.device
+    keys = {n: torch.stack([opinion.keys[n] for opinion in opinions]).to(device) for n in stance.names}
+    return stance.join(keys, torch.tensor([opinion.sentiment for opinion in opinions], device=device))
