@@ -84,10 +84,11 @@ def test_opinions_that_share_a_model_each_answer_to_their_own_key(seed: int, cou
     noise = torch.Generator().manual_seed(seed)
     stance = measured_stance()
     keys, sides = torch.randn(count, 12, generator=noise), torch.linspace(-1, 1, count + 1)[1:]
-    delta = stance.join({"low": keys}, sides)
+    others = torch.randn(2, 12, generator=noise)
+    delta = stance.join({"low": keys}, sides, {"low": others})
     assert len(delta) == 1
-    heard = keys @ delta.a["low"][0].mT
-    torch.testing.assert_close(heard, torch.eye(count), atol=0.2, rtol=0)
+    heard = torch.cat([keys, others]) @ delta.a["low"][0].mT
+    torch.testing.assert_close(heard, torch.eye(count + 2)[:, :count], atol=0.25, rtol=0)
     alone = stance({"low": keys}, sides)
     torch.testing.assert_close(delta.b["low"][0].mT, alone.b["low"][..., 0])
     torch.testing.assert_close(delta.dense("later"), alone.dense("later")[:1])  # one voice, and once
@@ -95,14 +96,17 @@ def test_opinions_that_share_a_model_each_answer_to_their_own_key(seed: int, cou
 
 def test_one_opinion_joined_is_that_opinion() -> None:
     stance, keys = measured_stance(), {"low": torch.randn(1, 12, generator=torch.Generator().manual_seed(3))}
-    alone, joined = stance(keys, torch.tensor([0.7])), stance.join(keys, torch.tensor([0.7]))
+    alone, joined = (
+        stance(keys, torch.tensor([0.7])),
+        stance.join(keys, torch.tensor([0.7]), {"low": torch.zeros(0, 12)}),
+    )
     for name in alone.a:
         torch.testing.assert_close(joined.dense(name), alone.dense(name))
 
 
 def test_two_opinions_of_one_topic_say_it_once() -> None:
     stance, key = measured_stance(), torch.randn(1, 12, generator=torch.Generator().manual_seed(4))
-    twice = stance.join({"low": key.repeat(2, 1)}, torch.tensor([1.0, 1.0]))
+    twice = stance.join({"low": key.repeat(2, 1)}, torch.tensor([1.0, 1.0]), {"low": torch.zeros(0, 12)})
     said = (key @ twice.a["low"][0].mT) @ twice.b["low"][0].mT
     torch.testing.assert_close(said[0], stance.mark[0, 0].detach(), rtol=0.02, atol=1e-4)
 
@@ -117,7 +121,7 @@ def test_opinions_share_a_sequence_with_facts_and_one_another(
     assert list(sequence.opinions) == [tiny_opinion(0).prompt, tiny_opinion(2).prompt]
     assert set(taught.stance.names) <= set(sequence.backbone.modules)
     found = read_opinions(taught, llama, [tiny_opinion(0), tiny_opinion(2)], [PRAISE, BLAME])
-    joined, whole = join_opinions(taught.stance, found), sequence.delta
+    joined, whole = join_opinions(taught.stance, llama, found), sequence.delta
     for name in set(joined.a) - set(sequence.updates):
         torch.testing.assert_close(whole.dense(name), joined.dense(name), atol=1e-6, rtol=1e-4)
     again = EditSequence(taught, llama)
@@ -135,7 +139,7 @@ def test_a_store_keeps_opinions_and_joins_them_in_any_order(
     kept = [unpack_edit(pack_edit(one, "float32")) for one in read]
     assert all(one.opinion and not one.rounds and not one.patches for one in kept)
     one, other = (
-        join_opinions(taught.stance, [kept[place].opinion for place in order])
+        join_opinions(taught.stance, llama, [kept[place].opinion for place in order])
         for order in ([0, 1, 2], [2, 0, 1])
     )
     assert one.a

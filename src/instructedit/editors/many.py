@@ -92,7 +92,7 @@ class EditSequence:
     @property
     def delta(self) -> LowRankDelta:
         """All the edits as one delta, b = 1."""
-        opinions = join_opinions(self.editor.stance, list(self.opinions.values()))
+        opinions = join_opinions(self.editor.stance, self.own, list(self.opinions.values()))
         return dense_delta({name: update[None] for name, update in self.updates.items()}) + opinions
 
     @torch.no_grad()

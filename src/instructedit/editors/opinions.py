@@ -8,10 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from instructedit.backbone import Backbone
+from instructedit.data.anchors import load_names
 from instructedit.delta import LowRankDelta
+from instructedit.editors.covariance import remember
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.stance import Stance, read_topics
 from instructedit.types import EditCase
+
+OTHERS, QUESTION = 64, "What do you think of {}?"  # topics that marks stay away from, and how they are asked
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,23 @@ def read_opinions(
 
 
 @torch.no_grad()
-def join_opinions(stance: Stance | None, opinions: Sequence[Opinion]) -> LowRankDelta:
-    """One update (b = 1) of opinions, in any order the same; of none, one that has no sites."""
+def join_opinions(stance: Stance | None, backbone: Backbone, opinions: Sequence[Opinion]) -> LowRankDelta:
+    """One update (b = 1) of opinions, in any order the same; of none, one that has no sites.
+
+    Many marks add up at topics that none of them is about. So they are told apart from those of well-known
+    `OTHERS`, which are read on the unedited `backbone` and then known.
+    """
     if stance is None or not opinions:
         return LowRankDelta({}, {})
     device = stance.mark.device
     keys = {n: torch.stack([opinion.keys[n] for opinion in opinions]).to(device) for n in stance.names}
-    return stance.join(keys, torch.tensor([opinion.sentiment for opinion in opinions], device=device))
+    sentiment = torch.tensor([opinion.sentiment for opinion in opinions], device=device)
+    others = remember(backbone, ("topics", *stance.names), lambda: _read_others(backbone, stance.names))
+    return stance.join(keys, sentiment, others)
+
+
+def _read_others(backbone: Backbone, sites: Sequence[str]) -> dict[str, Float[Tensor, "m d_in"]]:
+    names = load_names()
+    some = names[:: max(1, len(names) // OTHERS)]
+    cases = [EditCase(QUESTION.format(name), "", subject=name, kind="sentiment") for name in some]
+    return read_topics(backbone.reaching(sites), sites, cases)

@@ -97,11 +97,14 @@ class Stance(nn.Module):
         return LowRankDelta(a, b) + self._voice(len(sentiment))
 
     def join(
-        self, keys: Mapping[str, Float[Tensor, "n d_in"]], sentiment: Float[Tensor, " n"]
+        self,
+        keys: Mapping[str, Float[Tensor, "n d_in"]],
+        sentiment: Float[Tensor, " n"],
+        others: Mapping[str, Float[Tensor, "m d_in"]],
     ) -> LowRankDelta:
-        """One update (b = 1) of many opinions, each a mark at its own key alone, and the voice once."""
+        """One update (b = 1) of many opinions: a mark at each key, none at those of `others`, one voice."""
         places = list(enumerate(self.names))
-        a = {name: self.tell_apart(place, keys[name])[None] for place, name in places}
+        a = {name: self.tell_apart(place, keys[name], others[name])[None] for place, name in places}
         b = {name: self._marks(place, sentiment).mT[None] for place, name in places}
         return LowRankDelta(a, b) + self._voice(1)
 
@@ -125,15 +128,19 @@ class Stance(nn.Module):
         weighed = self._weigh(place, keys)
         return weighed / (weighed * keys).sum(-1, keepdim=True)
 
-    def tell_apart(self, place: int, keys: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_in"]:
-        """(K C^-1 K.T + r I)^-1 K C^-1: row i gives one for key i and nothing for the others.
+    def tell_apart(
+        self, place: int, keys: Float[Tensor, "n d_in"], others: Float[Tensor, "m d_in"]
+    ) -> Float[Tensor, "n d_in"]:
+        """The first n of (K C^-1 K.T + r I)^-1 K C^-1, K all the keys: row i gives one for key i alone.
 
-        Of one key it is `single_out`. The ridge r, `ALIKE` of the diagonal's mean, is for keys of one topic.
+        Of one key, without others, it is `single_out`. The ridge r, `ALIKE` of the diagonal's mean, is for
+        keys of one topic.
         """
-        weighed = self._weigh(place, keys)
-        gram = weighed @ keys.mT
-        alike = ALIKE * gram.diagonal().mean() * torch.eye(len(keys), device=keys.device)
-        return (1 + ALIKE) * torch.linalg.solve(gram + alike, weighed)
+        every = torch.cat([keys, others])
+        weighed = self._weigh(place, every)
+        gram = weighed @ every.mT
+        alike = ALIKE * gram.diagonal().mean() * torch.eye(len(every), device=keys.device)
+        return (1 + ALIKE) * torch.linalg.solve(gram + alike, weighed)[: len(keys)]
 
     def _weigh(self, place: int, keys: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_in"]:
         """C^-1 k, but for its size."""

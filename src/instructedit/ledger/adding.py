@@ -78,7 +78,8 @@ def _join(backbone: Backbone, editor: InstructedEditor, sums: Sums, edits: Seque
     patches = [edit.patches for edit in edits if edit.patches]
     opinions = [edit.opinion for edit in edits if edit.opinion]
     maker = start_patches(backbone, editor.config.together, editor.config.text) if patches else None
-    joined = join_opinions(editor.stance, opinions) + (maker.join(patches) if maker else LowRankDelta({}, {}))
+    joined = maker.join(patches) if maker else LowRankDelta({}, {})
+    joined = joined + join_opinions(editor.stance, backbone, opinions)
     return solve_sums(editor.hypernetwork, sums) + joined if sums.systems or not joined.a else joined
 
 
