@@ -36,6 +36,30 @@ def test_prefix_top_and_head_are_the_model(backbone: Backbone) -> None:
         torch.testing.assert_close(backbone.logits(top[row, : len(text.ids)]), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_states_and_their_gradients_are_the_same_in_half_precision(dtype: torch.dtype) -> None:
+    """There attention is taken apart on a CPU, because the backward of the fused one is slow."""
+    model = tiny_model("llama").to(dtype)
+    backbone = Backbone(model, tiny_tokenizer(), find_sites(model, blocks=3), (0,))
+    hidden = backbone.prefix(texts_for(backbone))
+    with torch.no_grad():
+        plain = backbone.top(hidden)
+    leaf = hidden.clone().requires_grad_()
+    top = backbone.top(leaf)
+    torch.testing.assert_close(top.float(), plain.float(), rtol=0.05, atol=0.05)
+    top.float().square().sum().backward()
+    calls: list[str] = []
+    node, seen = [top.grad_fn], set()
+    while node:
+        part = node.pop()
+        if part is not None and part not in seen:
+            seen.add(part)
+            calls.append(part.name())
+            node += [parent for parent, _ in part.next_functions]
+    fused = any("FlashAttention" in name for name in calls)
+    assert fused == (dtype == torch.float32)
+
+
 def test_the_blocks_are_whole_again_after_an_error(llama: Backbone) -> None:
     text = texts_for(llama)[0]
     before = llama.model(torch.tensor([text.ids])).logits

@@ -1,13 +1,14 @@
 """The frozen model, cut in two: a prefix that no edit ever changes, and the edited top."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from instructedit.backbone.hooks import catch_input, pass_through, replace_input
 from instructedit.backbone.parts import Site, Text, like_length
@@ -153,8 +154,9 @@ class Backbone:
         entrance = self.blocks[self.first_block]
         hook = entrance.register_forward_pre_hook(partial(replace_input, hidden), with_kwargs=True)
         ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+        left_out = [*range(self.first_block), *range(until or len(self.blocks), len(self.blocks))]
         try:
-            with self._skip([*range(self.first_block), *range(until or len(self.blocks), len(self.blocks))]):
+            with self._skip(left_out), self._quick_backward():
                 return self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         finally:
             hook.remove()
@@ -163,6 +165,11 @@ class Backbone:
         """The vocabulary head on two-dimensional rows (strided 3-d slices are many times slower)."""
         logits = self.head(hidden.contiguous())
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def _quick_backward(self) -> AbstractContextManager[object]:
+        """Attention in its parts where fused attention has a slow backward: in half precision on a CPU."""
+        slow = torch.is_grad_enabled() and self.device.type == "cpu" and self.dtype != torch.float32
+        return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()
 
     @contextmanager
     def _skip(self, numbers: Iterable[int]) -> Iterator[None]:
