@@ -187,6 +187,10 @@ def test_evaluate_shows_a_table_and_finds_data_by_environment(
     assert code == 0
     assert "Reliability" in text
     assert json.loads(cli("evaluate", *arguments, "--dry-run", "--json").out)["edits"] == 1
+    for editor, wrong, meant in (("memit", "stepps=3", "steps"), ("default", "mend.stepps=3", "steps")):
+        found = cli("evaluate", *arguments, "--editor", editor, "--setting", wrong, "--dry-run")
+        assert found.code
+        assert meant in found.err
 
 
 @pytest.mark.parametrize(

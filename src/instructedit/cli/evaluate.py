@@ -104,6 +104,9 @@ def evaluate_editor(
     cases = read_cases(asking.data, asking.task, sample, skip_bad=asking.skip_bad)
     with using_banks(asking.bank):
         if common.dry_run:
+            from instructedit.cli.loading import check_settings
+
+            check_settings(asking.editor, _settings(asking))
             return _plan(cases)
         rows, summary, tables = _measure(cases, asking, model, sample.seed)
     if asking.out is not None:
@@ -118,17 +121,21 @@ def _plan(cases: list[EditCase]) -> Report:
     return Report(data, [f"Would make {len(cases)} edits and ask {probes} probes besides their prompts."])
 
 
+def _settings(asking: Asking) -> tuple[str, ...]:
+    from instructedit.cli.chosen import gather_settings
+
+    return gather_settings(asking.settings_file, asking.editor, asking.setting)
+
+
 def _measure(
     cases: list[EditCase], asking: Asking, model: ModelChoice, seed: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any], list["Table | str"]]:
     """All rows, the summary (with the part ``leverage`` where it was asked for), and the tables to show."""
     from instructedit.backbone import PrefixCache
-    from instructedit.cli.chosen import gather_settings
     from instructedit.cli.loading import load_by_name, set_polish
     from instructedit.evaluation import evaluate, format_leverage, format_summary, measure_leverage
 
-    settings = gather_settings(asking.settings_file, asking.editor, asking.setting)
-    backbone, editor = load_by_name(model, asking.editor, settings)
+    backbone, editor = load_by_name(model, asking.editor, _settings(asking))
     set_polish(editor, asking.polish)
     cache = PrefixCache(asking.cache, backbone) if asking.cache else None
     rows: list[Any] = []

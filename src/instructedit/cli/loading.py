@@ -64,6 +64,16 @@ def load_by_name(choice: ModelChoice, name: str, settings: Sequence[str] = ()) -
     return backbone, editor
 
 
+def check_settings(name: str, settings: Sequence[str]) -> None:
+    """Refuse what `load_by_name` would refuse of a name and its settings; no model is needed."""
+    from instructedit.editors.registry import METHODS, make_method
+
+    if name in METHODS:
+        make_method(name, read_settings(settings))
+    else:
+        check_fields(find_editor(name, [*EDITORS, *METHODS]), settings)
+
+
 def set_fields(editor: "InstructedEditor", settings: Sequence[str]) -> None:
     """Set fields of a trained editor's configuration, given as name=value. Errors: as `adjusted`."""
     if settings:
