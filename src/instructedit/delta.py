@@ -65,7 +65,6 @@ class LowRankDelta:
 
     def spread(self, places: Sequence[int], count: int) -> "LowRankDelta":
         """Put edit i at `places[i]` among `count` edits; the others change nothing."""
-
         a, b = (
             {
                 name: x.new_zeros(count, *x.shape[1:]).index_copy(0, torch.tensor(places, device=x.device), x)
@@ -79,15 +78,9 @@ class LowRankDelta:
     def stack(deltas: Sequence["LowRankDelta"]) -> "LowRankDelta":
         """The edits of several deltas side by side, with the first's header; zeros fill up the ranks."""
         first = deltas[0]
-        ranks = {name: max(delta.a[name].shape[1] for delta in deltas) for name in first.a}
-
-        def side(name: str, parts: Sequence[Tensor], axis: int) -> Tensor:
-            pads = [[0, 0] * (2 - axis) + [0, ranks[name] - part.shape[axis]] for part in parts]
-            return torch.cat([nn.functional.pad(x, pad) for x, pad in zip(parts, pads, strict=True)])
-
         return LowRankDelta(
-            {n: side(n, [delta.a[n] for delta in deltas], 1) for n in first.a},
-            {n: side(n, [delta.b[n] for delta in deltas], 2) for n in first.a},
+            {n: _stack_padded([delta.a[n] for delta in deltas], 1) for n in first.a},
+            {n: _stack_padded([delta.b[n] for delta in deltas], 2) for n in first.a},
             first.header,
         )
 
@@ -180,6 +173,13 @@ class LowRankDelta:
         from instructedit.export import save_lora
 
         return save_lora(self, folder, backbone, **options)
+
+
+def _stack_padded(parts: Sequence[Float[Tensor, "_ _ _"]], axis: int) -> Float[Tensor, "b _ _"]:
+    """Tensors one behind the other, each filled up with zeros along `axis` to the longest."""
+    most = max(part.shape[axis] for part in parts)
+    pads = [[0, 0] * (2 - axis) + [0, most - part.shape[axis]] for part in parts]
+    return torch.cat([nn.functional.pad(part, pad) for part, pad in zip(parts, pads, strict=True)])
 
 
 class _AddUpdate:
