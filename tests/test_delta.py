@@ -10,6 +10,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from instructedit.delta import LowRankDelta
+from instructedit.editors.descent import dense_delta
 from instructedit.errors import DataError
 from instructedit.storage import save_tensors
 
@@ -208,6 +209,20 @@ def test_applying_twice_adds_both() -> None:
         nested = net(x)
     with (left + right).applied_to(net):
         close(net(x), nested)
+
+
+@pytest.mark.parametrize(("d_in", "d_out"), [(5, 4), (4, 5), (4, 4)])
+@pytest.mark.parametrize("identity", [False, True])
+def test_a_full_update_acts_as_its_matrix(d_in: int, d_out: int, identity: bool) -> None:
+    """Its identity is left out where it is one; two of them are one as well."""
+    net, noise = Net("linear", d_in, d_out), torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, d_in, generator=noise, dtype=torch.float64)
+    update = torch.randn(1, d_out, d_in, generator=noise, dtype=torch.float64)
+    update = torch.eye(d_out, d_in, dtype=torch.float64)[None] if identity else update
+    delta = dense_delta({SITE: update})
+    before = net(x)
+    with delta.applied_to(net):
+        close(net(x), before + x @ update[0].T)
 
 
 def test_a_saved_delta_comes_back(tmp_path: Path) -> None:

@@ -175,6 +175,12 @@ class LowRankDelta:
         return save_lora(self, folder, backbone, **options)
 
 
+def _is_identity(side: Float[Tensor, "b _ _"]) -> bool:
+    """Whether one side of a full update says nothing, as in `dense_delta`."""
+    square = len(side) == 1 and side.shape[1] == side.shape[2] and not side.requires_grad
+    return square and torch.equal(side[0], torch.eye(side.shape[1], dtype=side.dtype, device=side.device))
+
+
 def _stack_padded(parts: Sequence[Float[Tensor, "_ _ _"]], axis: int) -> Float[Tensor, "b _ _"]:
     """Tensors one behind the other, each filled up with zeros along `axis` to the longest."""
     most = max(part.shape[axis] for part in parts)
@@ -189,21 +195,23 @@ class _AddUpdate:
         self, a: Float[Tensor, "b r d_in"], b: Float[Tensor, "b d_out r"], rows: Int[Tensor, " rows"] | None
     ) -> None:
         self.a, self.b, self.rows = a, b, rows
-        self.ready: dict[torch.dtype, tuple[Tensor, Tensor]] = {}  # by the dtype that the model works in
+        self.ready: dict[torch.dtype, tuple[Tensor, ...]] = {}  # by the dtype that the model works in
 
     def __call__(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = args[0]
-        a, b = self.transposed(x.dtype)
-        grouped = x.reshape(len(a), -1, x.shape[-1])
-        return output + ((grouped @ a) @ b).reshape(output.shape)
+        sides = self.transposed(x.dtype)
+        added = x.reshape(len(sides[0]), -1, x.shape[-1])
+        for side in sides:
+            added = added @ side
+        return output + added.reshape(output.shape)
 
-    def transposed(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Both sides, transposed: one pair a row, or one an edit."""
+    def transposed(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Both sides, transposed: one pair a row, or one an edit. An identity is left out."""
         if dtype not in self.ready:
-            a, b = self.a.to(dtype), self.b.to(dtype)
+            a, b = (side.to(dtype) for side in (self.a, self.b))
             if self.rows is not None and len(a) > 1:
                 a, b = a.index_select(0, self.rows), b.index_select(0, self.rows)
-            self.ready[dtype] = a.mT, b.mT
+            self.ready[dtype] = tuple(side.mT for side in (a, b) if not _is_identity(side)) or (a.mT,)
         return self.ready[dtype]
 
 

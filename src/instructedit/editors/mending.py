@@ -14,7 +14,7 @@ from instructedit.editors.course import Company, Course, as_answer, plan_course
 from instructedit.editors.descent import dense_delta
 from instructedit.editors.drill import DescentConfig, Drill, prepare_drill
 from instructedit.editors.ordinary import ordinary_texts
-from instructedit.editors.polish import add_gradients, rate_at
+from instructedit.editors.polish import add_gradients, in_force, rate_at
 
 MOMENTUM = 0.9
 TINY = 1e-30  # a gradient of nothing has no direction
@@ -70,7 +70,8 @@ def mend(
     lengths = {name: config.rate * _length(update, systems[name]) for name, update in updates.items()}
     found, heading = dict(updates), {name: 0 * update.double() for name, update in updates.items()}
     for step, weights in enumerate(course.steps):
-        slopes = _slopes(backbone, found, drill, weights, config, under)
+        with in_force(backbone, under):
+            slopes = _slopes(backbone, found, drill, weights, config)
         for name, slope in slopes.items():
             heading[name] = MOMENTUM * heading[name] + slope.double()
             along = torch.cholesky_solve(heading[name].mT, factors[name]).mT
@@ -86,11 +87,10 @@ def _slopes(
     drill: Drill,
     weights: Mapping[int, float],
     config: DescentConfig,
-    under: LowRankDelta | None,
 ) -> Matrices:
     """The gradient of one step's loss by each update."""
     leaves = {name: update.detach()[None].requires_grad_() for name, update in updates.items()}
-    add_gradients(backbone, lambda: dense_delta(leaves), drill, weights, config, under)
+    add_gradients(backbone, lambda: dense_delta(leaves), drill, weights, config)
     return {name: leaf.grad[0] for name, leaf in leaves.items() if leaf.grad is not None}
 
 

@@ -76,16 +76,17 @@ def descend(
         [{"params": [v], "lr": rates[n]} for n, v in values.items()], betas=(0.8, 0.95)
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, config.steps))
-    for fit, keep in drill.steps:
-        weights = {place: 1 / len(fit) for place in fit} | {i: config.weight / len(keep) for i in keep}
-        add_gradients(backbone, lambda: LowRankDelta(start.a, values), drill, weights, config, under)
-        for name, value in values.items():
-            unit = rates[name] / config.rate
-            value.grad += 2 * config.decay * value.detach() / (unit**2 * value.numel())  # type: ignore[operator]
-            value.grad /= value.grad.norm() + 1e-9  # type: ignore[operator]
-        optimiser.step()
-        optimiser.zero_grad()
-        schedule.step()
+    with in_force(backbone, under):
+        for fit, keep in drill.steps:
+            weights = {place: 1 / len(fit) for place in fit} | {i: config.weight / len(keep) for i in keep}
+            add_gradients(backbone, lambda: LowRankDelta(start.a, values), drill, weights, config)
+            for name, value in values.items():
+                unit = rates[name] / config.rate
+                value.grad += 2 * config.decay * value.detach() / (unit**2 * value.numel())  # type: ignore[operator]
+                value.grad /= value.grad.norm() + 1e-9  # type: ignore[operator]
+            optimiser.step()
+            optimiser.zero_grad()
+            schedule.step()
     return LowRankDelta(start.a, {name: value.detach() for name, value in values.items()}, start.header)
 
 
@@ -110,15 +111,14 @@ def add_gradients(
     drill: Drill,
     weights: Mapping[int, float],
     config: DescentConfig,
-    under: LowRankDelta | None,
 ) -> None:
     """Add the gradient of one step's loss to the leaves that `change` makes its update of.
 
     The loss is the sum of `text_losses` of the texts by their `weights`, a few texts at a time: the update is
-    made anew for each. The edits `under` it are in force.
+    made anew for each.
     """
     for part in like_length(weights, drill.texts, TOKENS):
-        with torch.enable_grad(), in_force(backbone, under):
+        with torch.enable_grad():
             loss = text_losses(backbone, change(), drill, part, config)
             (loss * torch.tensor([weights[place] for place in part], device=loss.device)).sum().backward()
 

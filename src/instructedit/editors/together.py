@@ -15,7 +15,7 @@ from instructedit.editors.covariance import covariances, guard, remember
 from instructedit.editors.drill import DescentConfig, Practice, prepare_drill
 from instructedit.editors.location import early_outputs
 from instructedit.editors.ordinary import ordinary_texts
-from instructedit.editors.polish import add_gradients, rate_at
+from instructedit.editors.polish import add_gradients, in_force, rate_at
 from instructedit.editors.writing import read_keys
 from instructedit.types import EditCase
 
@@ -176,17 +176,18 @@ def descend_together(
         leaf.requires_grad_()
     optimiser = torch.optim.Adam(moved.values(), 1.0, betas=(0.8, 0.95))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, config.steps))
-    for weights in course.steps:
-        add_gradients(
-            backbone, lambda: LowRankDelta(reads, _written(moved, page)), drill, weights, config, under
-        )
-        for name, leaf in moved.items():
-            assert leaf.grad is not None
-            leaf.grad += 2 * page.drifts[name] * page.rates[name].square() * leaf.detach()
-            leaf.grad /= leaf.grad.norm(dim=0) + 1e-9
-        optimiser.step()
-        optimiser.zero_grad()
-        schedule.step()
+    with in_force(backbone, under):
+        for weights in course.steps:
+            add_gradients(
+                backbone, lambda: LowRankDelta(reads, _written(moved, page)), drill, weights, config
+            )
+            for name, leaf in moved.items():
+                assert leaf.grad is not None
+                leaf.grad += 2 * page.drifts[name] * page.rates[name].square() * leaf.detach()
+                leaf.grad /= leaf.grad.norm(dim=0) + 1e-9
+            optimiser.step()
+            optimiser.zero_grad()
+            schedule.step()
     return LowRankDelta(reads, {name: b.detach() for name, b in _written(moved, page).items()})
 
 
