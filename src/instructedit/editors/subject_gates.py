@@ -27,6 +27,7 @@ from instructedit.errors import DataError
 from instructedit.types import EditCase
 
 WORDINGS = 8  # of a request, beside those behind neutral contexts, that its neurons are to open at
+NAMESAKES = 3  # that have a first word of another name
 RIDGE, FITS = 1e-3, 60  # of the separation, and its steps of L-BFGS
 DECAY = 0.002  # of the square of what is written, in units of its steps
 ALONE = Company((), (), 0, 0, 0.0)  # facts that shut gates keep apart need no company
@@ -166,7 +167,8 @@ class GateWriter:
             for prompt in _wordings(case, subject):
                 texts.append(self.backbone.text(prompt))
                 ends.append((last_of(self.backbone, prompt, subject, texts[-1].ids), number))
-            strange = [self.backbone.text(case.prompt.replace(subject, name)) for name in others]
+            called = [*others, *_namesakes(subject, others)]
+            strange = [self.backbone.text(case.prompt.replace(subject, name)) for name in called]
             texts += strange
             ends += [(0, -1)] * len(strange)
         with in_force(self.backbone, under):
@@ -223,6 +225,15 @@ def _wordings(case: EditCase, subject: str) -> list[str]:
     behind = [f"{context} {case.prompt}".lstrip() for context in CONTEXTS]
     others = make_rephrases(replace(case, subject=subject), 0, WORDINGS)
     return [*behind, *(prompt for prompt in others if subject and subject in prompt)]
+
+
+def _namesakes(subject: str, others: Sequence[str]) -> list[str]:
+    """The last word of a subject's name alone, and behind the first words of other names.
+
+    Where it is read by itself it can look more like the end of the whole name than that does.
+    """
+    first, _, last = subject.rpartition(" ")
+    return [last, *(f"{name.split()[0]} {last}" for name in others[:NAMESAKES])] if first else []
 
 
 def _among(
