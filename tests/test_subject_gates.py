@@ -151,6 +151,27 @@ def test_a_sequence_goes_on_from_its_state_as_if_it_had_not_stopped(llama: Backb
         torch.testing.assert_close(again.updates[name], update, rtol=1e-4, atol=1e-6)
 
 
+def test_a_sequence_goes_on_with_its_own_neurons_where_others_are_spare(llama: Backbone) -> None:
+    editor, cases = made(llama), tiny_cases(3)
+    first, again = EditSequence(editor, llama), EditSequence(editor, llama)
+    first.add(cases[:2], WORDS[:2])
+    writer, other = writer_of(first), writer_of(again)
+    kept = {name: x.clone() for name, x in writer.memory.items()}
+    for ground in writer.grounds:  # as another machine might have ordered them, one of them not spare there
+        order = kept[f"{subject_gates.SPARE}{ground.neurons.gate}"]
+        alien = next(n for n in range(ground.inner) if n not in ground.spare.tolist())
+        order.copy_(torch.cat([order[3:4], torch.tensor([alien]), order[:3], order[4:-1]]))
+    other.memory = kept
+    assert other.taken == [1, 1]
+    for ground, own in zip(other.grounds, writer.grounds, strict=True):
+        assert ground.spare[:3].tolist() == [int(own.spare[3]), *own.spare[:2].tolist()]
+        torch.testing.assert_close(ground.writes[0], own.writes[3])
+    again.add(cases[2:], WORDS[:1])
+    for ground, own in zip(other.grounds, writer.grounds, strict=True):
+        moved = again.updates[ground.neurons.down].abs().sum(0) > 1e-6
+        assert moved.nonzero().flatten().tolist() == [int(own.spare[0])]
+
+
 def test_an_earlier_fact_of_the_same_subject_is_no_stranger(llama: Backbone) -> None:
     editor, case = made(llama), tiny_cases(1)[0]
     sequence = EditSequence(editor, llama)

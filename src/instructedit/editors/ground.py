@@ -1,7 +1,7 @@
 """The ground that gates are built on: the neurons of a block, and what ordinary text reads there."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -39,6 +39,15 @@ class Ground:
     spare: Int[Tensor, " m"]
     reads: dict[str, Float[Tensor, "m d"]]
     writes: Float[Tensor, "m d"]
+
+
+def reorder(ground: Ground, spare: Int[Tensor, " m"]) -> Ground:
+    """The same with its spare neurons in another order; those that it does not have itself are left out."""
+    own = {neuron: place for place, neuron in enumerate(ground.spare.tolist())}
+    places = torch.tensor([own[neuron] for neuron in spare.tolist() if neuron in own], dtype=torch.long)
+    places = places.to(ground.spare.device)
+    reads = {name: rows[places] for name, rows in ground.reads.items()}
+    return replace(ground, spare=ground.spare[places], reads=reads, writes=ground.writes[places])
 
 
 class Grounds:

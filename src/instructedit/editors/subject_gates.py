@@ -17,7 +17,7 @@ from instructedit.editors.course import Company, plan_course
 from instructedit.editors.covariance import remember
 from instructedit.editors.drill import Practice
 from instructedit.editors.gates import bend, replace_neurons, span
-from instructedit.editors.ground import Ground, read_rows, survey_blocks
+from instructedit.editors.ground import Ground, read_rows, reorder, survey_blocks
 from instructedit.editors.location import CONTEXTS, early_blocks, last_of
 from instructedit.editors.polish import in_force
 from instructedit.editors.separation import separate
@@ -27,6 +27,7 @@ from instructedit.errors import DataError
 from instructedit.types import EditCase
 
 WORDINGS = 8  # of a request, beside those behind neutral contexts, that its neurons are to open at
+SPARE = "spare:"  # before a layer's name: the neurons that may be taken, in order
 NAMESAKES = 3  # that have a first word of another name
 RIDGE, FITS = 1e-3, 60  # of the separation, and its steps of L-BFGS
 DECAY = 0.002  # of the square of what is written, in units of its steps
@@ -66,6 +67,7 @@ class GateWriter:
     text: str = ""
     past: dict[str, Float[Tensor, "n d"]] = field(default_factory=dict)
     taken: list[int] = field(init=False)
+    found: list[Ground] = field(default_factory=list)  # the grounds of a sequence that goes on
     systems: dict[str, Tensor] = field(default_factory=dict)  # none: there is nothing to solve for
 
     def __post_init__(self) -> None:
@@ -75,19 +77,25 @@ class GateWriter:
 
     @property
     def memory(self) -> dict[str, Tensor]:
-        """What is known of earlier edits."""
-        return {**self.past, "taken": torch.tensor(self.taken)}
+        """What is known of earlier edits, and which neurons they have taken, the first of `SPARE`."""
+        orders = {f"{SPARE}{ground.neurons.gate}": ground.spare for ground in self.grounds}
+        return {**self.past, **orders, "taken": torch.tensor(self.taken)}
 
     @memory.setter
     def memory(self, tensors: dict[str, Tensor]) -> None:
-        self.taken = tensors["taken"].tolist()
-        self.past = {name: rows for name, rows in tensors.items() if name != "taken"}
+        names = [neurons.gate for neurons in self.neurons]
+        self.past = {name: rows for name, rows in tensors.items() if name in names}
+        pairs = [(ground, tensors[f"{SPARE}{ground.neurons.gate}"]) for ground in self.grounds]
+        self.found = [reorder(ground, spare) for ground, spare in pairs]  # rounding may order them otherwise
+        used = [spare[:count] for (_, spare), count in zip(pairs, tensors["taken"].tolist(), strict=True)]
+        known = zip(used, self.found, strict=True)
+        self.taken = [int(torch.isin(some, ground.spare).sum()) for some, ground in known]
 
     @property
     def grounds(self) -> list[Ground]:
         """What the blocks of the unedited model read of ordinary text, and their spare neurons; read once."""
         settings = (tuple(self.neurons), self.config.ordinary, self.text)
-        return remember(self.own, settings, lambda: survey_blocks(self.own, *settings))
+        return self.found or remember(self.own, settings, lambda: survey_blocks(self.own, *settings))
 
     def read_ordinary(self) -> None:
         """Read what has to be known of the unedited model, which takes some seconds."""
