@@ -143,6 +143,7 @@ def test_a_store_keeps_opinions_and_joins_them_in_any_order(
         for order in ([0, 1, 2], [2, 0, 1])
     )
     assert one.a
+    assert not any(x.requires_grad for side in (one.a, one.b) for x in side.values())
     for name in one.a:
         torch.testing.assert_close(one.dense(name), other.dense(name), atol=1e-5, rtol=1e-4)
 

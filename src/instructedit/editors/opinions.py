@@ -58,7 +58,9 @@ def join_opinions(stance: Stance | None, backbone: Backbone, opinions: Sequence[
     keys = {n: torch.stack([opinion.keys[n] for opinion in opinions]).to(device) for n in stance.names}
     sentiment = torch.tensor([opinion.sentiment for opinion in opinions], device=device)
     others = remember(backbone, ("topics", *stance.names), lambda: _read_others(backbone, stance.names))
-    return stance.join(keys, sentiment, others)
+    made = stance.join(keys, sentiment, others)
+    a, b = ({name: x.detach() for name, x in side.items()} for side in (made.a, made.b))
+    return LowRankDelta(a, b)
 
 
 def _read_others(backbone: Backbone, sites: Sequence[str]) -> dict[str, Float[Tensor, "m d_in"]]:
