@@ -72,18 +72,6 @@ def test_facts_about_one_subject_open_at_the_same_rows(llama: Backbone) -> None:
     assert (open_at[heard.owner < 0] == 0).all()
 
 
-def test_namesakes_of_a_subject_are_left_alone(llama: Backbone) -> None:
-    assert subject_gates._namesakes("Paris", ["Ada King"]) == []
-    near = ["Ada King", "Zola", "Max Ernst", "Leo Tolstoy"]
-    names = ["Jacob", "Ada Jacob", "Zola Jacob", "Max Jacob"]
-    assert subject_gates._namesakes("Irène Jacob", near) == names
-    writer = writer_of(EditSequence(made(llama), llama))
-    case = replace(tiny_cases(1)[0], prompt="Ada Paris speaks", subject="Ada Paris")
-    alone, both = (writer._hear([case], [others], LowRankDelta({}, {})) for others in ((), ("Rome Oslo",)))
-    assert int((alone.owner == 0).sum()) == int((both.owner == 0).sum())
-    assert len(both.owner) > len(alone.owner)  # the near name, and one more of the same last word
-
-
 def test_each_fact_takes_neurons_of_its_own_in_different_blocks(llama: Backbone) -> None:
     editor, cases = made(llama), tiny_cases(3)
     sequence = EditSequence(editor, llama)

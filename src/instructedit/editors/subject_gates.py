@@ -28,7 +28,6 @@ from instructedit.types import EditCase
 
 WORDINGS = 8  # of a request, beside those behind neutral contexts, that its neurons are to open at
 SPARE = "spare:"  # before a layer's name: the neurons that may be taken, in order
-NAMESAKES = 3  # that have a first word of another name
 RIDGE, FITS = 1e-3, 60  # of the separation, and its steps of L-BFGS
 DECAY = 0.002  # of the square of what is written, in units of its steps
 ALONE = Company((), (), 0, 0, 0.0)  # facts that shut gates keep apart need no company
@@ -175,8 +174,7 @@ class GateWriter:
             for prompt in _wordings(case, subject):
                 texts.append(self.backbone.text(prompt))
                 ends.append((last_of(self.backbone, prompt, subject, texts[-1].ids), number))
-            called = [*others, *_namesakes(subject, others)]
-            strange = [self.backbone.text(case.prompt.replace(subject, name)) for name in called]
+            strange = [self.backbone.text(case.prompt.replace(subject, name)) for name in others]
             texts += strange
             ends += [(0, -1)] * len(strange)
         with in_force(self.backbone, under):
@@ -233,15 +231,6 @@ def _wordings(case: EditCase, subject: str) -> list[str]:
     behind = [f"{context} {case.prompt}".lstrip() for context in CONTEXTS]
     others = make_rephrases(replace(case, subject=subject), 0, WORDINGS)
     return [*behind, *(prompt for prompt in others if subject and subject in prompt)]
-
-
-def _namesakes(subject: str, others: Sequence[str]) -> list[str]:
-    """The last word of a subject's name alone, and behind the first words of other names.
-
-    Where it is read by itself it can look more like the end of the whole name than that does.
-    """
-    first, _, last = subject.rpartition(" ")
-    return [last, *(f"{name.split()[0]} {last}" for name in others[:NAMESAKES])] if first else []
 
 
 def _among(
