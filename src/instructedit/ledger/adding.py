@@ -9,7 +9,7 @@ from instructedit.editors.opinions import join_opinions
 from instructedit.editors.patches import start_patches
 from instructedit.errors import EditorFileError
 from instructedit.ledger.entries import Entry, Plan
-from instructedit.ledger.kept import Kept, pack_edit, read_edit, unpack_edit
+from instructedit.ledger.kept import pack_edit, read_edit, unpack_edit
 from instructedit.ledger.solving import Sums, add_up, solve_sums
 from instructedit.ledger.store import Store
 from instructedit.ledger.sums import sum_up
@@ -52,9 +52,10 @@ def solve_entries(
     or there are more facts than neurons for them.
     """
     require_solver(editor)
-    edits = [unpack_edit(store.read_rows(entry)) for entry in track(list(entries), "Solving")]
-    sums = add_up(editor.hypernetwork, (edit.rounds for edit in edits if edit.rounds))
-    return _join(backbone, editor, sums, edits)
+    known = list(entries)
+    solved = track([entry for entry in known if entry.solved], "Solving")
+    rows = (unpack_edit(store.read_rows(entry)).rounds for entry in solved)  # never all of them at once
+    return _join(store, backbone, editor, add_up(editor.hypernetwork, rows), known)
 
 
 def solve_with(
@@ -68,13 +69,15 @@ def solve_with(
     gone = {name for draft in drafts for name in draft.replaces}
     stay = [entry for entry in store.in_force if entry.id not in gone]
     entries = [*stay, *(Entry(draft.line()) for draft in drafts)]
-    edits = [unpack_edit(store.read_rows(entry)) for entry in entries if not entry.solved]
     sums = sum_up(store, editor.hypernetwork, [entry for entry in entries if entry.solved])
-    return _join(backbone, editor, sums, edits)
+    return _join(store, backbone, editor, sums, entries)
 
 
-def _join(backbone: Backbone, editor: InstructedEditor, sums: Sums, edits: Sequence[Kept]) -> LowRankDelta:
-    """What rows, neurons and opinions give together; of nothing, an update that changes nothing."""
+def _join(
+    store: Store, backbone: Backbone, editor: InstructedEditor, sums: Sums, entries: Sequence[Entry]
+) -> LowRankDelta:
+    """What the rows that were added up, neurons and opinions give together; of nothing, no change."""
+    edits = [unpack_edit(store.read_rows(entry)) for entry in entries if not entry.solved]
     patches = [edit.patches for edit in edits if edit.patches]
     opinions = [edit.opinion for edit in edits if edit.opinion]
     maker = start_patches(backbone, editor.config.together, editor.config.text) if patches else None
