@@ -180,3 +180,17 @@ def test_where_mlps_are_built_otherwise_facts_share_what_there_is(
     assert isinstance(start_writer(llama, replace(CONFIG, neurons=0), ""), FactWriter)
     monkeypatch.setattr(subject_gates, "find_neurons", lambda *_: None)
     assert isinstance(start_writer(llama, CONFIG, ""), FactWriter)
+
+
+@pytest.mark.parametrize(("loud", "heard"), [(1.0, 1.0), (3.0, 1.5), (5.0, 0.0)])
+def test_what_is_read_much_louder_than_the_subject_is_not_heard_so(
+    llama: Backbone, loud: float, heard: float
+) -> None:
+    writer = writer_of(EditSequence(made(llama, fade=0.25), llama))
+    ground, place = writer.grounds[0], torch.tensor([0])
+    assert ground.neurons.up
+    bends = loud * writer.passed * ground.one[None]  # what every row is about 1 along
+    new = writer.take(ground, place, bends)
+    read_up = ground.reads[ground.neurons.up][:1] + new.a[ground.neurons.up][0]
+    unit = ground.one / ground.one.square().sum()
+    assert float(loud * read_up[0] @ unit) == pytest.approx(heard, abs=1e-4)

@@ -140,12 +140,21 @@ def bend(
     return torch.stack(parts, 1).flatten(0, 1)
 
 
-def replace_neurons(ground: Ground, places: Int[Tensor, " m"], bends: Float[Tensor, "m d"]) -> LowRankDelta:
-    """What puts new neurons in the place of spare ones: these read as told, and the old no longer write."""
+def replace_neurons(
+    ground: Ground,
+    places: Int[Tensor, " m"],
+    bends: Float[Tensor, "m d"],
+    ups: Float[Tensor, "m d"] | None = None,
+) -> LowRankDelta:
+    """What puts new neurons in the place of spare ones: these read as told, and the old no longer write.
+
+    What passes the activation is multiplied by what `ups` read, where the MLP does so; without them by 1.
+    """
     neurons = ground.neurons
     pick = torch.zeros(ground.inner, len(places), device=places.device)
     pick[ground.spare[places], torch.arange(len(places), device=places.device)] = 1
-    new = {neurons.gate: bends} | ({neurons.up: ground.one.expand_as(bends)} if neurons.up else {})
+    ups = ground.one.expand_as(bends) if ups is None else ups
+    new = {neurons.gate: bends} | ({neurons.up: ups} if neurons.up else {})
     a = {name: (rows - ground.reads[name][places])[None] for name, rows in new.items()}
     b = dict.fromkeys(new, pick[None])
     a[neurons.down], b[neurons.down] = pick.mT[None].contiguous(), -ground.writes[places].mT[None]

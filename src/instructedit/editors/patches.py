@@ -12,7 +12,6 @@ from torch import Tensor
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Practice
-from instructedit.editors.gates import replace_neurons
 from instructedit.editors.ground import Ground
 from instructedit.editors.subject_gates import GateWriter, no_room, start_writer
 from instructedit.editors.together import TogetherConfig
@@ -79,7 +78,7 @@ class PatchMaker:
             for name, patch in patches.items():
                 found.setdefault(name, []).append(patch)
         parts = [
-            _put_in(ground, found[ground.neurons.gate])
+            _put_in(self.writer, ground, found[ground.neurons.gate])
             for ground in self.writer.grounds
             if ground.neurons.gate in found
         ]
@@ -99,11 +98,11 @@ def _take_out(ground: Ground, change: LowRankDelta, count: int) -> Patch:
     return Patch(reads, change.dense(names.down)[0][:, places].mT + ground.writes[:count])
 
 
-def _put_in(ground: Ground, patches: Sequence[Patch]) -> LowRankDelta:
+def _put_in(writer: GateWriter, ground: Ground, patches: Sequence[Patch]) -> LowRankDelta:
     """The change that puts neurons in the place of as many spare ones."""
     device, down = ground.spare.device, ground.neurons.down
     reads, writes = (torch.cat([getattr(patch, part) for patch in patches]) for part in ("reads", "writes"))
     if len(reads) > len(ground.spare):
         raise no_room(len(ground.spare))
-    opened = replace_neurons(ground, torch.arange(len(reads), device=device), reads.to(device))
+    opened = writer.take(ground, torch.arange(len(reads), device=device), reads.to(device))
     return LowRankDelta(opened.a, {**opened.b, down: opened.b[down] + writes.mT[None].to(device)})

@@ -137,15 +137,28 @@ class GateWriter:
             ground = self.grounds[place]
             first, down = self.taken[place], ground.neurons.down
             neurons = torch.arange(first, first + len(facts), device=ground.spare.device)
-            replaced = replace_neurons(ground, neurons, self._bends(ground, heard, facts))
+            replaced = self.take(ground, neurons, self._bends(ground, heard, facts))
             opened = opened + replaced
             self.taken[place] += len(facts)
             page.reads[down] = replaced.a[down][0]  # what the neurons pass on
-            passed = self.config.steep * (1 - self.config.opens)  # by a neuron at its subject
-            unit = torch.full((len(facts),), ground.usual / passed, device=ground.spare.device)
+            unit = torch.full((len(facts),), ground.usual / self.passed, device=ground.spare.device)
             page.rates[down] = self.config.rate * unit
             page.drifts[down] = DECAY / page.rates[down].square()
         return opened, page
+
+    @property
+    def passed(self) -> float:
+        """What a neuron passes on where its subject ends."""
+        return self.config.steep * (1 - self.config.opens)
+
+    def take(self, ground: Ground, places: Int[Tensor, " k"], bends: Float[Tensor, "k d"]) -> LowRankDelta:
+        """The change that puts neurons which read so in the place of spare ones; they write nothing yet.
+
+        With r what one reads, 1 at its subject, it passes on r (1 + `fade` - `fade` r): what reads much more
+        than that is not heard as much louder.
+        """
+        fade = self.config.fade
+        return replace_neurons(ground, places, bends, (1 + fade) * ground.one - fade / self.passed * bends)
 
     def _assign(self, cases: Sequence[EditCase]) -> dict[int, list[int]]:
         """By place of a block the facts that take a neuron of it, one in each stretch."""

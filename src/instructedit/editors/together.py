@@ -45,6 +45,7 @@ class TogetherConfig(DescentConfig):
     ordinary: int = 4000  # rows of ordinary text, about, that such neurons stay shut at
     opens: float = 0.3  # share of the way from those to the subject's own rows at which they begin to open
     steep: float = 40.0  # their slope on that way
+    fade: float = 0.25  # how soon one that is open grows no louder; 0 is never
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ LATER = {
     "ordinary": 4000,
     "opens": 0.3,
     "steep": 40.0,
+    "fade": 0.25,
 }  # their settings that older cells had without a name
 
 
