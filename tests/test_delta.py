@@ -10,7 +10,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from instructedit.delta import LowRankDelta
-from instructedit.editors.descent import dense_delta
+from instructedit.editors.descent import dense_delta, sparse_delta
 from instructedit.errors import DataError
 from instructedit.storage import save_tensors
 
@@ -245,3 +245,12 @@ def test_what_is_no_delta_is_refused(tmp_path: Path) -> None:
     save_tensors(path, {"weight": torch.zeros(1)})
     with pytest.raises(DataError, match="not a delta"):
         LowRankDelta.load(path)
+
+
+@pytest.mark.parametrize(("rows", "columns", "rank"), [(3, 40, 3), (30, 2, 2), (30, 40, 30), (0, 0, 1)])
+def test_rows_and_columns_of_zeros_take_no_rank(rows: int, columns: int, rank: int) -> None:
+    noise = torch.randn(30, 40, generator=torch.Generator().manual_seed(0))
+    update = torch.where((torch.arange(30) < rows)[:, None] & (torch.arange(40) < columns), noise, 0)
+    delta = sparse_delta({SITE: update})
+    assert delta.a[SITE].shape == (1, rank, 40)
+    torch.testing.assert_close(delta.dense(SITE)[0], update, rtol=0, atol=0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, Text
@@ -141,3 +141,29 @@ def dense_delta(updates: Mapping[str, Float[Tensor, "b d_out d_in"]]) -> LowRank
         unit = torch.eye(size, device=update.device, dtype=update.dtype).repeat(len(update), 1, 1)
         a[name], b[name] = (update, unit) if size == update.shape[1] else (unit, update)
     return LowRankDelta(a, b)
+
+
+def sparse_delta(updates: Mapping[str, Float[Tensor, "d_out d_in"]]) -> LowRankDelta:
+    """Full updates as one delta (b = 1), exactly: rows, or columns, of zeros take no rank.
+
+    Neurons that are few are such an update; one without zeros is given as by `dense_delta`.
+    """
+    pairs = {name: _sparse_pair(update) for name, update in updates.items()}
+    return LowRankDelta(
+        {n: a[None] for n, (a, _) in pairs.items()}, {n: b[None] for n, (_, b) in pairs.items()}
+    )
+
+
+def _sparse_pair(
+    update: Float[Tensor, "d_out d_in"],
+) -> tuple[Float[Tensor, "r d_in"], Float[Tensor, "d_out r"]]:
+    rows, columns = (_used(update, axis) for axis in (1, 0))
+    along = 0 if len(rows) <= len(columns) else 1
+    unit = torch.eye(update.shape[along], device=update.device, dtype=update.dtype)
+    return (unit[columns], update[:, columns]) if along else (update[rows], unit[:, rows])
+
+
+def _used(update: Float[Tensor, "d_out d_in"], axis: int) -> Int[Tensor, " n"]:
+    """Where there is anything but zeros along an axis, and one place where there is nothing at all."""
+    found = update.any(axis).nonzero()[:, 0]
+    return found if len(found) else found.new_zeros(1)

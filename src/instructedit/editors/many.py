@@ -11,7 +11,7 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text
 from instructedit.delta import LowRankDelta
-from instructedit.editors.descent import dense_delta
+from instructedit.editors.descent import sparse_delta
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.mending import mend, plan_mending
 from instructedit.editors.opinions import Opinion, is_opinion, join_opinions, read_opinions
@@ -93,7 +93,7 @@ class EditSequence:
     def delta(self) -> LowRankDelta:
         """All the edits as one delta, b = 1."""
         opinions = join_opinions(self.editor.stance, self.own, list(self.opinions.values()))
-        return dense_delta({name: update[None] for name, update in self.updates.items()}) + opinions
+        return sparse_delta(self.updates) + opinions
 
     @torch.no_grad()
     def add(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
