@@ -1,6 +1,5 @@
 """Facts of a store by neurons of their own: alone, in any order, and gone without a trace."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.patches import Patches, PatchMaker, start_patches
+from instructedit.editors.requests import EditorConfig
 from instructedit.errors import DataError
 from instructedit.factors import answer_nll
 from instructedit.ledger.adding import draft_edits, solve_entries, solve_with
@@ -19,7 +19,7 @@ from instructedit.ledger.store import Store, create_store
 from instructedit.ledger.writer import open_writer
 from instructedit.types import EditCase
 from test_gates import levelled
-from test_subject_gates import CONFIG, made, read
+from test_subject_gates import CONFIG, NEURONS, made, read
 from test_together import STEPS, WORDS
 from tiny_editors import tiny_case, tiny_cases, tiny_opinion
 
@@ -39,7 +39,7 @@ def editor(llama: Backbone) -> InstructedEditor:
 
 @pytest.fixture(scope="module")
 def maker(llama: Backbone) -> PatchMaker:
-    found = start_patches(llama, CONFIG, "")
+    found = start_patches(llama, CONFIG)
     assert found is not None
     return found
 
@@ -70,7 +70,7 @@ def test_a_patch_makes_its_answer_likelier_and_takes_so_many_neurons(
 ) -> None:
     case = tiny_case(0)
     assert not edits[0].rounds
-    assert len(edits[0].patches) == CONFIG.neurons
+    assert len(edits[0].patches) == NEURONS.each
     assert all(len(patch.reads) == len(patch.writes) == 1 for patch in edits[0].patches.values())
     asked, wide = [llama.text(case.prompt, case.wanted)], maker.writer.backbone
     before = answer_nll(wide, wide.top(wide.prefix(asked)), asked)
@@ -111,7 +111,7 @@ def test_a_fact_that_does_not_take_gets_more_neurons(
 
     patches = maker.make(case, practice, [], never, 2)
     assert len(tried) == 2
-    assert sum(len(patch.reads) for patch in patches.values()) == 2 * CONFIG.neurons
+    assert sum(len(patch.reads) for patch in patches.values()) == 2 * NEURONS.each
     assert maker.writer.taken == [0] * len(maker.writer.taken)
     whole = maker.join([patches])
     for name in whole.a:
@@ -156,6 +156,6 @@ def test_an_edit_undone_was_never_made(llama: Backbone, editor: InstructedEditor
 
 
 def test_without_neurons_facts_are_rows(llama: Backbone, editor: InstructedEditor) -> None:
-    assert start_patches(llama, replace(STEPS, neurons=0), "") is None
+    assert start_patches(llama, EditorConfig(together=STEPS)) is None
     plain: Patches = {}
-    assert read_edit(made(llama, neurons=0), llama, tiny_case(0), WORDS[0]).patches == plain
+    assert read_edit(made(llama, each=0), llama, tiny_case(0), WORDS[0]).patches == plain

@@ -11,6 +11,8 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors import subject_gates
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.many import EditSequence
+from instructedit.editors.neuron_config import NeuronConfig
+from instructedit.editors.requests import EditorConfig
 from instructedit.editors.subject_gates import GateWriter, start_writer
 from instructedit.editors.together import FactWriter
 from instructedit.errors import DataError
@@ -21,7 +23,10 @@ from test_gates import levelled
 from test_together import STEPS, WORDS
 from tiny_editors import tiny_cases, tiny_editor
 
-CONFIG = replace(STEPS, neurons=2, ordinary=200, rate=1.0)
+NEURONS = NeuronConfig(
+    each=2, steps=10, weight=0.1, margin=0.0, rate=1.0, depth=0.0, sites=2, rounds=1, asked=0, ordinary=200
+)
+CONFIG = EditorConfig(neurons=NEURONS, together=STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,7 @@ def llama() -> Backbone:
 
 def made(backbone: Backbone, **changes: object) -> InstructedEditor:
     editor = tiny_editor(backbone, others=2, own=1)
-    editor.adjust(together=replace(CONFIG, **changes), distil=("sentiment",), near=2)
+    editor.adjust(neurons=replace(NEURONS, **changes), together=STEPS, distil=("sentiment",), near=2)
     return editor
 
 
@@ -175,11 +180,11 @@ def test_an_earlier_fact_of_the_same_subject_is_no_stranger(llama: Backbone) -> 
 def test_where_mlps_are_built_otherwise_facts_share_what_there_is(
     llama: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert start_writer(llama, replace(CONFIG, steps=0), "") is None
-    assert isinstance(start_writer(llama, CONFIG, ""), GateWriter)
-    assert isinstance(start_writer(llama, replace(CONFIG, neurons=0), ""), FactWriter)
+    assert start_writer(llama, EditorConfig(together=replace(STEPS, steps=0))) is None
+    assert isinstance(start_writer(llama, CONFIG), GateWriter)
+    assert isinstance(start_writer(llama, EditorConfig(together=STEPS)), FactWriter)
     monkeypatch.setattr(subject_gates, "find_neurons", lambda *_: None)
-    assert isinstance(start_writer(llama, CONFIG, ""), FactWriter)
+    assert isinstance(start_writer(llama, CONFIG), FactWriter)
 
 
 @pytest.mark.parametrize(("loud", "heard"), [(1.0, 1.0), (3.0, 1.5), (5.0, 0.0)])

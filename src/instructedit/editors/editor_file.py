@@ -13,6 +13,7 @@ from instructedit.backbone import Backbone, Site
 from instructedit.editors.gates import GateConfig
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
 from instructedit.editors.mending import MendConfig
+from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.polish import PolishConfig
 from instructedit.editors.registry import find_trained
 from instructedit.editors.stance import StanceConfig
@@ -91,6 +92,7 @@ def config_of(header: dict[str, Any]) -> EditorConfig:
     config["polish"] = PolishConfig(**config.get("polish", {}))
     config["write"] = WriteConfig(**config.get("write", {}))
     config["together"] = TogetherConfig(**config.get("together", {}))
+    config["neurons"] = NeuronConfig(**config.get("neurons", {}))
     config["mend"] = MendConfig(**config.get("mend", {}))
     config["stance"] = StanceConfig.read(config.get("stance", {}))
     return kind.settings(**config)

@@ -85,7 +85,7 @@ class EditSequence:
 
     def __post_init__(self) -> None:
         self.own, config = self.backbone, self.editor.config
-        self.writer = start_writer(self.own, config.together, config.text)
+        self.writer = start_writer(self.own, config)
         low = self.writer.backbone if self.writer else self.own
         self.backbone = low.reaching(self.editor.stance.names if self.editor.stance else ())
 

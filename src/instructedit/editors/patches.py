@@ -13,8 +13,8 @@ from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Practice
 from instructedit.editors.ground import Ground
+from instructedit.editors.requests import EditorConfig
 from instructedit.editors.subject_gates import GateWriter, no_room, start_writer
-from instructedit.editors.together import TogetherConfig
 from instructedit.types import EditCase
 
 
@@ -85,9 +85,9 @@ class PatchMaker:
         return sum(parts, LowRankDelta({}, {}))
 
 
-def start_patches(backbone: Backbone, config: TogetherConfig, text: str) -> PatchMaker | None:
+def start_patches(backbone: Backbone, config: EditorConfig) -> PatchMaker | None:
     """What makes facts with neurons of their own; None where the config or the model's build has none."""
-    writer = start_writer(backbone, config, text, LoneWriter) if config.neurons else None
+    writer = start_writer(backbone, config, LoneWriter)
     return PatchMaker(writer) if isinstance(writer, LoneWriter) else None
 
 

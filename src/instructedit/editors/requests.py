@@ -12,6 +12,7 @@ from instructedit.editors.drill import Practice
 from instructedit.editors.gates import GateConfig
 from instructedit.editors.mending import MendConfig
 from instructedit.editors.neighbours import Neighbours
+from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.polish import PolishConfig
 from instructedit.editors.practice import make_practice, widen
 from instructedit.editors.stance import StanceConfig
@@ -54,6 +55,7 @@ class EditorConfig:
     gate: GateConfig = field(default_factory=GateConfig)  # in the place of pass and polish, where it is on
     write: WriteConfig = field(default_factory=WriteConfig)  # for the pass, where edits are solved together
     together: TogetherConfig = field(default_factory=TogetherConfig)  # for both, in batches and sequences
+    neurons: NeuronConfig = field(default_factory=NeuronConfig)  # instead, where each fact has its own
     mend: MendConfig = field(default_factory=MendConfig)  # what is put right of written edits as they add up
     stance: StanceConfig = field(default_factory=StanceConfig)  # how single opinions are made; none: the pass
     text: str = ""  # file of ordinary text that they leave alone; none: the package's

@@ -19,9 +19,11 @@ from instructedit.editors.drill import Practice
 from instructedit.editors.gates import bend, replace_neurons, span
 from instructedit.editors.ground import Ground, read_rows, reorder, survey_blocks
 from instructedit.editors.location import CONTEXTS, early_blocks, last_of
+from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.polish import in_force
+from instructedit.editors.requests import EditorConfig
 from instructedit.editors.separation import separate
-from instructedit.editors.together import FactWriter, Page, TogetherConfig, descend_together
+from instructedit.editors.together import FactWriter, Page, descend_together
 from instructedit.editors.writing import read_keys
 from instructedit.errors import DataError
 from instructedit.types import EditCase
@@ -50,7 +52,7 @@ class Heard:
 class GateWriter:
     """Writes batches of facts into one model, each by neurons that ordinary text uses least.
 
-    A fact takes `config.neurons` of them, in as many blocks: they read whether its subject ends here, and
+    A fact takes `config.each` of them, in as many blocks: they read whether its subject ends here, and
     write what the model shall add then. Elsewhere they are shut, so that the facts neither add up nor wear
     each other down. `past` are the rows at which the subjects of earlier facts end, by layer: one a fact;
     `taken` is how many neurons of each block are in use. Both are bounded by the spare neurons there are.
@@ -61,7 +63,7 @@ class GateWriter:
     """
 
     backbone: Backbone
-    config: TogetherConfig
+    config: NeuronConfig
     neurons: Sequence[Neurons]
     text: str = ""
     past: dict[str, Float[Tensor, "n d"]] = field(default_factory=dict)
@@ -70,7 +72,7 @@ class GateWriter:
     systems: dict[str, Tensor] = field(default_factory=dict)  # none: there is nothing to solve for
 
     def __post_init__(self) -> None:
-        self.own, self.config = self.backbone, replace(self.config, replay=0)  # earlier edits are not asked
+        self.own = self.backbone
         self.backbone = self.own.reaching([name for neurons in self.neurons for name in neurons.names])
         self.taken = [0] * len(self.neurons)
 
@@ -163,7 +165,7 @@ class GateWriter:
     def _assign(self, cases: Sequence[EditCase]) -> dict[int, list[int]]:
         """By place of a block the facts that take a neuron of it, one in each stretch."""
         found: dict[int, list[int]] = {}
-        stretches = torch.arange(len(self.taken)).tensor_split(min(self.config.neurons, len(self.taken)))
+        stretches = torch.arange(len(self.taken)).tensor_split(min(self.config.each, len(self.taken)))
         for fact, case in enumerate(cases):
             for stretch in stretches:
                 use = {place: self.taken[place] + len(found.get(place, ())) for place in stretch.tolist()}
@@ -215,7 +217,7 @@ def no_room(count: int) -> DataError:
     """That no more facts can be taken, `count` neurons being in use."""
     return DataError(
         f"no neurons are left for more facts in one model: {count} are in use. "
-        "Make fewer edits, or raise together.sites, the number of blocks written to."
+        "Make fewer edits, or raise neurons.sites, the number of blocks written to."
     )
 
 
@@ -223,20 +225,19 @@ Writer = FactWriter | GateWriter
 
 
 def start_writer(
-    backbone: Backbone, config: TogetherConfig, text: str, gated: type[GateWriter] = GateWriter
+    backbone: Backbone, config: EditorConfig, gated: type[GateWriter] = GateWriter
 ) -> Writer | None:
-    """What writes facts that share a model as its config has it; without steps nothing does.
+    """What writes facts that share a model as an editor's config has it; without steps nothing does.
 
     A `gated` one where they have neurons of their own. Where the MLPs are built otherwise than `find_neurons`
     knows, they have none.
     """
-    if not config.steps:
-        return None
-    blocks = early_blocks(backbone, config.depth, config.sites) if config.neurons else ()
+    own = config.neurons
+    blocks = early_blocks(backbone, own.depth, own.sites) if own.each and own.steps else ()
     known = [neurons for block in blocks if (neurons := find_neurons(backbone, block))]
     if known and len(known) == len(blocks):
-        return gated(backbone, config, known, text)
-    return FactWriter(backbone, config, text)
+        return gated(backbone, own, known, config.text)
+    return FactWriter(backbone, config.together, config.text) if config.together.steps else None
 
 
 def _wordings(case: EditCase, subject: str) -> list[str]:

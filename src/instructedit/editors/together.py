@@ -41,11 +41,6 @@ class TogetherConfig(DescentConfig):
     replay: int = 4  # earlier edits a step
     rounds: int = 2  # what has not taken is written again, up to so many times
     asked: int = 16  # earlier edits that are tried after each batch, and written again where they are lost
-    neurons: int = 0  # that each fact gets for itself, each in another block; none: see `FactWriter`
-    ordinary: int = 4000  # rows of ordinary text, about, that such neurons stay shut at
-    opens: float = 0.3  # share of the way from those to the subject's own rows at which they begin to open
-    steep: float = 40.0  # their slope on that way
-    fade: float = 0.25  # how soon one that is open grows no louder; 0 is never
 
 
 @dataclass(frozen=True)
@@ -162,7 +157,7 @@ def single_out(keys: Float[Tensor, "n d"], system: Float[Tensor, "d d"]) -> Floa
 
 
 def descend_together(
-    backbone: Backbone, page: Page, course: Course, config: TogetherConfig, under: LowRankDelta | None
+    backbone: Backbone, page: Page, course: Course, config: DescentConfig, under: LowRankDelta | None
 ) -> LowRankDelta:
     """The update (b = 1) after `config.steps` steps of Adam on what every fact writes, from nothing.
 

@@ -33,11 +33,6 @@ LATER = {
     "apart": 0.0,
     "lead": 0.0,
     "dealt": False,
-    "neurons": 0,
-    "ordinary": 4000,
-    "opens": 0.3,
-    "steep": 40.0,
-    "fade": 0.25,
 }  # their settings that older cells had without a name
 
 
@@ -92,6 +87,7 @@ def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -
     settings: dict[str, Any] = {"kind": config.editor.kind, **config.to_dict()}
     for part in (settings, settings["editor"]):  # no training of a plan teaches opinions
         part.pop("stance")
+    settings["editor"].pop("neurons")  # a cell's edits are made one at a time
     if settings["editor"]["gate"] == asdict(GateConfig()):  # as in all older cells
         settings["editor"].pop("gate")
     for part in DESCENTS:

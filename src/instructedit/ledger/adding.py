@@ -80,7 +80,7 @@ def _join(
     edits = [unpack_edit(store.read_rows(entry)) for entry in entries if not entry.solved]
     patches = [edit.patches for edit in edits if edit.patches]
     opinions = [edit.opinion for edit in edits if edit.opinion]
-    maker = start_patches(backbone, editor.config.together, editor.config.text) if patches else None
+    maker = start_patches(backbone, editor.config) if patches else None
     joined = maker.join(patches) if maker else LowRankDelta({}, {})
     joined = joined + join_opinions(editor.stance, backbone, opinions)
     return solve_sums(editor.hypernetwork, sums) + joined if sums.systems or not joined.a else joined

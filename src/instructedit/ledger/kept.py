@@ -50,7 +50,7 @@ def read_edit(editor: InstructedEditor, backbone: Backbone, case: EditCase, inst
 
 
 def _read_patches(editor: InstructedEditor, backbone: Backbone, case: EditCase, instruction: str) -> Patches:
-    maker = start_patches(backbone, editor.config.together, editor.config.text)
+    maker = start_patches(backbone, editor.config)
     practice = editor.texts.practice(backbone, case, instruction) if maker else None
     if maker is None or practice is None:
         return {}

@@ -1,0 +1,33 @@
+"""How facts that share a model get neurons of their own."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from instructedit.editors.drill import DescentConfig
+
+
+@dataclass(frozen=True)
+class NeuronConfig(DescentConfig):
+    """How facts that share a model are given neurons; `each` or `steps` of zero gives them none.
+
+    A neuron's measure is 0 where the likeliest rows that it is to stay shut at lie and 1 where its subject
+    ends. The unit of `rate` is the usual size of what an MLP gives.
+    """
+
+    replay: ClassVar[int] = 0  # earlier edits a step: shut neurons need no company
+
+    each: int = 0  # that a fact gets, each in another stretch of blocks
+    steps: int = 20
+    fit: int = 2
+    keep: int = 1
+    weight: float = 0.3
+    margin: float = 0.1
+    rate: float = 6.0
+    depth: float = 0.17  # share of the blocks that lie before the first whose neurons are taken
+    sites: int = 8  # blocks from there on
+    rounds: int = 2  # what has not taken gets more, up to so many times
+    asked: int = 16  # earlier edits that are tried after each batch, and get more where they are lost
+    ordinary: int = 4000  # rows of ordinary text, about, that they stay shut at
+    opens: float = 0.3  # the measure at which they begin to open
+    steep: float = 40.0  # their slope
+    fade: float = 0.25  # how soon one that is open grows no louder; 0 is never
