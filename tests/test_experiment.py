@@ -101,7 +101,7 @@ def test_a_training_keeps_its_key_when_a_descent_learns_something_new(
         spec = EditorSpec(train="mend", set={"editor": {part: changes}} if changes else {})
         return describe_editor(spec, keys.plan, keys.sources, 0)["train"]["editor"][part]
 
-    assert not {"breadth", "names", "whole", "scoped", "apart", "lead", "dealt"} & set(described("polish"))
+    assert not {"breadth", "names", "whole", "scoped"} & set(described("polish"))
     assert described("polish", breadth=2)["breadth"] == 2
     assert described("polish", names=1)["names"] == 1
     assert described("polish", whole=True)["whole"] is True

@@ -7,13 +7,13 @@ import torch
 
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
-from instructedit.editors.drill import DescentConfig, Practice, draw_steps, prepare_drill
+from instructedit.editors.drill import DescentConfig, Practice, prepare_drill
 from instructedit.editors.editor_file import load_editor, save_editor
 from instructedit.editors.instructed import InstructedEditor
-from instructedit.editors.polish import BEND, LEAD, PolishConfig, polish, text_losses
+from instructedit.editors.polish import BEND, PolishConfig, polish, text_losses
 from instructedit.errors import DataError
 from instructedit.factors import answer_nll
-from instructedit.metrics import kl_divergence, lost_lead
+from instructedit.metrics import kl_divergence
 from instructedit.types import EditCase
 from tiny_editors import tiny_case, tiny_cases, tiny_editor, tiny_opinion
 
@@ -62,30 +62,6 @@ def test_an_answer_as_a_whole_lacks_what_its_tokens_lack_together(backbone: Back
     assert sizes.max() > 1
     torch.testing.assert_close(whole[:2], plain[:2] * sizes, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(whole[2], plain[2])  # what is left alone is measured as before
-
-
-def test_a_lost_lead_counts_beside_what_has_moved(backbone: Backbone) -> None:
-    keep = (backbone.text("the sky is", "blue and wide"),)
-    drill = prepare_drill(backbone, Practice((backbone.text("the answer is", "Rome"),), keep))
-    delta = made(backbone).edit(backbone, [tiny_case(0)], [""]).scale(8.0)
-    plain, led = (
-        BEND * torch.expm1(text_losses(backbone, delta, drill, range(2), DescentConfig(lead=lead)) / BEND)
-        for lead in (0.0, 2.0)
-    )
-    with torch.no_grad(), delta.applied_to(backbone.model):
-        top = backbone.top(backbone.prefix(keep))
-        after = backbone.logits(top[0, list(keep[0].positions)])
-    lost = lost_lead(drill.before[1], after, LEAD).mean()
-    assert lost > 0.01
-    torch.testing.assert_close(led - plain, torch.stack([lost * 0, 2 * lost]), rtol=1e-2, atol=1e-4)
-
-
-def test_no_text_is_dealt_twice_before_all_were() -> None:
-    config = DescentConfig(steps=7, fit=2, keep=4, dealt=True)
-    kept = [place for _, keep in draw_steps(5, 9, config) for place in keep]
-    assert all(sorted(kept[turn : turn + 9]) == list(range(5, 14)) for turn in (0, 9, 18))
-    assert len(kept) == 7 * 4
-    assert [keep for _, keep in draw_steps(5, 0, config)] == [[]] * 7
 
 
 def test_a_polished_update_reads_what_it_read_before(llama: Backbone) -> None:

@@ -1,10 +1,8 @@
 """What a descent asks, and what is known of it before: texts to answer and texts to leave alone."""
 
 import random
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -13,7 +11,7 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text, like_length
 from instructedit.errors import DataError
-from instructedit.factors import answer_rows, watch_sites
+from instructedit.factors import answer_rows
 
 TOKENS = 288  # of one pass, padding counted: small passes are as fast on a CPU and need little memory
 Item = TypeVar("Item")
@@ -28,8 +26,6 @@ class DescentConfig:
     fit: int = 4  # other wordings that a step asks beside the bare prompt
     keep: int = 8  # texts a step that are to stay as they are
     weight: float = 1.5  # of those in the loss
-    lead: float = 0.0  # weight of the lead that their first choices have lost, beside KL
-    dealt: bool = False  # none of them is asked twice before all were
     margin: float = 0.3  # nats a token below which an answer is good enough
     whole: bool = False  # an answer lacks what its tokens lack together, not what they lack on average
     decay: float = 0.0  # weight of the squared size of what is written, in units that rates are told in
@@ -52,21 +48,15 @@ class Practice:
 class Drill:
     """The texts of a practice, those to answer first, and by place what is known of those that are asked.
 
-    That is the states that enter the edited blocks; what the unedited model predicts for the answers of texts
-    to be left alone; and, where sites are watched, their `keys`: what they read at each token of a text to
-    answer, and where the answer of one to be left alone is predicted. `steps` are those of a descent.
+    That is the states that enter the edited blocks, and what the unedited model predicts for the answers of
+    texts to be left alone. `steps` are those of a descent.
     """
 
     texts: Sequence[Text]
     fits: int
     states: dict[int, Float[Tensor, "_ d"]]
     before: dict[int, Float[Tensor, "_ v"]]
-    keys: dict[int, dict[str, Float[Tensor, "_ d_in"]]]
     steps: Sequence[Step] = ()
-
-    def keys_of(self, name: str, left: bool) -> Float[Tensor, "n d_in"]:
-        """The keys of one site at the texts to answer, or at those to be `left` alone."""
-        return torch.cat([keys[name] for place, keys in self.keys.items() if (place >= self.fits) == left])
 
     def answers(self, backbone: Backbone, part: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Logits ``[n v]`` where the answers of a `part` are predicted, whose they are, and their tokens."""
@@ -75,58 +65,33 @@ class Drill:
         return backbone.logits(top[rows, positions]), rows, targets
 
 
-def prepare_descent(
-    backbone: Backbone, practice: Practice, config: DescentConfig, watch: Collection[str] = ()
-) -> Drill:
-    """The steps of a descent, and what it needs of the texts in them; the inputs of sites to `watch` too."""
+def prepare_descent(backbone: Backbone, practice: Practice, config: DescentConfig) -> Drill:
+    """The steps of a descent, and what it needs of the texts in them."""
     steps = draw_steps(len(practice.fit), len(practice.keep), config)
     asked = {place for fit, keep in steps for place in (*fit, *keep)}
-    return replace(prepare_drill(backbone, practice, asked, watch), steps=steps)
+    return replace(prepare_drill(backbone, practice, asked), steps=steps)
 
 
 @torch.no_grad()
-def prepare_drill(
-    backbone: Backbone,
-    practice: Practice,
-    places: Collection[int] | None = None,
-    watch: Collection[str] = (),
-) -> Drill:
+def prepare_drill(backbone: Backbone, practice: Practice, places: Collection[int] | None = None) -> Drill:
     """What is needed to ask the texts of a practice at some `places`, or at all of them."""
     texts, fits = (*practice.fit, *practice.keep), len(practice.fit)
     asked = sorted(range(len(texts)) if places is None else places)
     states = backbone.encode([texts[place] for place in asked])
-    drill = Drill(texts, fits, dict(zip(asked, states, strict=True)), {}, {})
-    run = asked if watch else [place for place in asked if place >= fits]
-    for part in like_length(run, texts, TOKENS):
-        with watch_sites(backbone) if watch else nullcontext(({}, {})) as (inputs, _):
-            logits, owner, _ = drill.answers(backbone, part)
-        for row, place in enumerate(part):
-            text, left = texts[place], place >= fits
-            if left:
-                drill.before[place] = logits[owner == row]
-            if watch:
-                read = list(text.positions) if left else range(len(backbone.start_ids), len(text.ids) - 1)
-                drill.keys[place] = {name: inputs[name][row, read].float() for name in watch}
+    drill = Drill(texts, fits, dict(zip(asked, states, strict=True)), {})
+    for part in like_length([place for place in asked if place >= fits], texts, TOKENS):
+        logits, owner, _ = drill.answers(backbone, part)
+        drill.before.update({place: logits[owner == row] for row, place in enumerate(part)})
     return drill
 
 
 def draw_steps(fits: int, keeps: int, config: DescentConfig) -> list[Step]:
     """The steps of a descent on so many texts to answer and to leave alone, the same each time."""
-    rng, others, count = random.Random(0), range(fits, fits + keeps), min(config.keep, keeps)
-    deck = _deal(others, rng)
+    rng, others = random.Random(0), range(fits, fits + keeps)
     return [
-        (
-            [0, *draw(range(1, fits), config.fit, rng)],
-            list(islice(deck, count)) if config.dealt else draw(others, count, rng),
-        )
+        ([0, *draw(range(1, fits), config.fit, rng)], draw(others, config.keep, rng))
         for _ in range(config.steps)
     ]
-
-
-def _deal(places: range, rng: random.Random) -> Iterator[int]:
-    """The places in chance order without end, and none twice before all have come."""
-    while places:
-        yield from rng.sample(places, len(places))
 
 
 def draw(items: Sequence[Item], count: int, rng: random.Random) -> list[Item]:

@@ -10,11 +10,9 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, like_length
 from instructedit.delta import LowRankDelta
-from instructedit.editors.apart import tell_apart
 from instructedit.editors.drill import TOKENS, DescentConfig, Drill, Practice, prepare_descent
-from instructedit.metrics import answer_log_probs, kl_divergence, lost_lead, mean_per_text, soften
+from instructedit.metrics import answer_log_probs, kl_divergence, mean_per_text, soften
 
-LEAD = 1.0  # nats: as much of the lead of an unedited first choice counts
 BEND = 4.0  # as `soften`: one hopeless text does not drown the others
 
 
@@ -26,7 +24,6 @@ class PolishConfig(DescentConfig):
     names: int = 0  # other names of the subject that the request is asked under as well
     scoped: bool = False  # what the instruction says of the scope is read: narrow ones leave more alone
     subject: bool = False  # write at the subject, in the place of what the pass does at those sites
-    apart: float = 0.0  # how much what is read is told apart from what is to be left alone, before all steps
     energy: float = 0.999  # share of the update's squared norm whose directions are kept
 
 
@@ -40,16 +37,12 @@ def polish(
 ) -> LowRankDelta:
     """One edit (b = 1) after `descend` on its practice, in the directions that it acts on already.
 
-    With `config.apart` these are told apart from what is to be left alone before. They are made orthonormal,
-    so that a step is as long along each. At the sites of `beside` that update takes the edit's place, with
-    `rates` as its steps.
+    These are made orthonormal, so that a step is as long along each. At the sites of `beside` that update
+    takes the edit's place, with `rates` as its steps.
     """
     other = LowRankDelta({}, {}) if beside is None else beside
     own = delta.without(other.a).compress(energy=config.energy)[0]
-    drill = prepare_descent(backbone, practice, config, watch=own.a if config.apart else ())
-    if config.apart and config.keep and practice.keep:
-        wanted, alone = ({name: drill.keys_of(name, left) for name in own.a} for left in (False, True))
-        own = tell_apart(own, wanted, alone, config.apart)
+    drill = prepare_descent(backbone, practice, config)
     start = _orthonormal(own)
     steps = {name: config.rate * float(b.square().mean().sqrt()) for name, b in start.b.items()}
     return descend(backbone, start + other, {**steps, **(rates or {})}, drill, config)
@@ -68,8 +61,8 @@ def descend(
     `rates` are the steps of each site's `b`; `prepare_descent` has drawn what each step asks: the bare
     request, `fit` other wordings and `keep` texts to be left alone. Loss: the mean over wordings
     of the answer's negative log-likelihood beyond `margin`, nats a token or, with `config.whole`, an answer;
-    and `weight` times the mean KL(unedited ‖ edited) over the others, nats a token, with `config.lead` times
-    the `lost_lead` of their first choices. The edits `under` it are in force all the while.
+    and `weight` times the mean KL(unedited ‖ edited) over the others, nats a token. The edits `under` it are
+    in force all the while.
     """
     values = {name: b.clone().requires_grad_() for name, b in start.b.items()}
     optimiser = torch.optim.Adam(
@@ -135,8 +128,6 @@ def text_losses(
     if kept.any():
         before = torch.cat([drill.before[place] for place in part if place >= drill.fits])
         moved = kl_divergence(before, logits[kept])
-        if config.lead:
-            moved = moved + config.lead * lost_lead(before, logits[kept], LEAD)
         lacking = torch.where(kept, torch.zeros_like(lacking).masked_scatter(kept, moved), lacking)
     losses = mean_per_text(lacking, owner, len(part))
     if config.whole:

@@ -30,9 +30,6 @@ LATER = {
     "names": 0,
     "whole": False,
     "scoped": False,
-    "apart": 0.0,
-    "lead": 0.0,
-    "dealt": False,
 }  # their settings that older cells had without a name
 
 

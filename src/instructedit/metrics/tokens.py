@@ -45,22 +45,6 @@ def kl_divergence(base: Float[Tensor, "n v"], edited: Float[Tensor, "n v"]) -> F
     return (before.exp() * (before - after)).sum(dim=-1).clamp_min(0.0)
 
 
-def lost_lead(base: Float[Tensor, "n v"], edited: Float[Tensor, "n v"], most: float) -> Float[Tensor, " n"]:
-    """What the base model's first choice has lost of its lead over any other token, in nats.
-
-    A lead counts up to `most` nats, and 0 means that the edit left that much of it: small divergences turn
-    the first choice over wherever two tokens are nearly as likely.
-    """
-    first = base.argmax(dim=-1, keepdim=True)
-    had, has = (_lead(logits.float(), first) for logits in (base, edited))
-    return (had.clamp(max=most) - has).clamp_min(0.0)
-
-
-def _lead(logits: Float[Tensor, "n v"], token: Int[Tensor, "n 1"]) -> Float[Tensor, " n"]:
-    others = logits.scatter(-1, token, float("-inf")).amax(dim=-1)
-    return logits.gather(-1, token).squeeze(-1) - others
-
-
 def mean_per_text(
     values: Float[Tensor, " n"] | Bool[Tensor, " n"], owner: Int[Tensor, " n"], texts: int
 ) -> Float[Tensor, " m"]:
