@@ -177,14 +177,13 @@ def test_an_earlier_fact_of_the_same_subject_is_no_stranger(llama: Backbone) -> 
         assert subject_gates._among(both, heard.rows[name], heard.owner).tolist() == [True, False]
 
 
-def test_where_mlps_are_built_otherwise_facts_share_what_there_is(
-    llama: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_mlps_are_built_otherwise_facts_share_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    llama = levelled("llama")
     assert start_writer(llama, EditorConfig(together=replace(STEPS, steps=0))) is None
     assert isinstance(start_writer(llama, CONFIG), GateWriter)
     assert isinstance(start_writer(llama, EditorConfig(together=STEPS)), FactWriter)
     monkeypatch.setattr(subject_gates, "find_neurons", lambda *_: None)
-    assert isinstance(start_writer(llama, CONFIG), FactWriter)
+    assert isinstance(start_writer(levelled("llama"), CONFIG), FactWriter)
 
 
 @pytest.mark.parametrize(("loud", "heard"), [(1.0, 1.0), (3.0, 1.5), (5.0, 0.0)])

@@ -234,7 +234,8 @@ def start_writer(
     """
     own = config.neurons
     blocks = early_blocks(backbone, own.depth, own.sites) if own.each and own.steps else ()
-    known = [neurons for block in blocks if (neurons := find_neurons(backbone, block))]
+    found = remember(backbone, ("neurons", *blocks), lambda: [find_neurons(backbone, n) for n in blocks])
+    known = [neurons for neurons in found if neurons]
     if known and len(known) == len(blocks):
         return gated(backbone, own, known, config.text)
     return FactWriter(backbone, config.together, config.text) if config.together.steps else None
