@@ -71,7 +71,7 @@ def test_facts_about_one_subject_open_at_the_same_rows(llama: Backbone) -> None:
     nothing = LowRankDelta({}, {})
     heard = writer._hear([case, other], [(), ()], nothing)
     assert heard.subjects == [0, 0]
-    bends = writer._bends(writer.grounds[0], heard, [0, 1])
+    bends = writer._fit(writer.grounds[0], heard).bends
     open_at = (heard.rows[writer.grounds[0].neurons.gate] @ bends.mT > 0).float()
     assert (open_at[heard.owner == 0].mean(0) > 0.8).all()
     assert (open_at[heard.owner < 0] == 0).all()

@@ -111,12 +111,12 @@ def _open(ground: Ground, slots: Slots, places: Int[Tensor, " m"], config: GateC
     for gate in range(len(along)):
         alone = reached[:near, gate][~slots.meant[:near, gate]]
         low = torch.maximum(alone.quantile(SURE), ordinary[:, gate].quantile(FAR))
-        ends.append(span(reached[:, gate], slots.meant[:, gate], low))
+        ends.append(_span(reached[:, gate], slots.meant[:, gate], low))
     bends = bend(ground, along, torch.stack(ends), (config.opens, config.open), config.steep)
     return replace_neurons(ground, places, bends)
 
 
-def span(
+def _span(
     reached: Float[Tensor, " n"], meant: Bool[Tensor, " n"], low: Float[Tensor, ""]
 ) -> Float[Tensor, " 2"]:
     """A direction's two ends: `low`, and what most of the rows that are meant reach, some way above it."""

@@ -16,7 +16,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.course import Company, plan_course
 from instructedit.editors.covariance import remember
 from instructedit.editors.drill import Practice
-from instructedit.editors.gates import bend, replace_neurons, span
+from instructedit.editors.gates import MOST, bend, replace_neurons
 from instructedit.editors.ground import Ground, read_rows, reorder, survey_blocks
 from instructedit.editors.location import CONTEXTS, early_blocks, last_of
 from instructedit.editors.neuron_config import NeuronConfig
@@ -30,6 +30,7 @@ from instructedit.types import EditCase
 
 WORDINGS = 8  # of a request, beside those behind neutral contexts, that its neurons are to open at
 SPARE = "spare:"  # before a layer's name: the neurons that may be taken, in order
+ENOUGH = 4.0  # as `Fit` has it: nine facts in ten stand out by more, in any of the blocks
 RIDGE, FITS = 1e-3, 60  # of the separation, and its steps of L-BFGS
 DECAY = 0.002  # of the square of what is written, in units of its steps
 ALONE = Company((), (), 0, 0, 0.0)  # facts that shut gates keep apart need no company
@@ -46,6 +47,19 @@ class Heard:
     rows: dict[str, Float[Tensor, "n d"]]
     owner: Int[Tensor, " n"]
     subjects: list[int]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the neurons of some facts read with in one block, and by how much each stands out there.
+
+    A margin is the way from the likeliest row that a neuron is to stay shut at to where nine tenths of its
+    subject's rows lie, in standard deviations of all rows. A neuron measures in no smaller unit than one of
+    these: what does not stand out would else be read many times louder elsewhere.
+    """
+
+    bends: Float[Tensor, "k d"]
+    margins: Float[Tensor, " k"]
 
 
 @dataclass
@@ -135,11 +149,12 @@ class GateWriter:
     ) -> tuple[LowRankDelta, Page]:
         """The neurons of a batch, which write nothing yet, and where what they write goes."""
         heard, page, opened = self._hear(cases, near, under), Page(), LowRankDelta({}, {})
-        for place, facts in self._assign(cases).items():
+        fits = [self._fit(ground, heard) for ground in self.grounds]
+        for place, facts in self._assign(cases, torch.stack([fit.margins for fit in fits])).items():
             ground = self.grounds[place]
             first, down = self.taken[place], ground.neurons.down
             neurons = torch.arange(first, first + len(facts), device=ground.spare.device)
-            replaced = self.take(ground, neurons, self._bends(ground, heard, facts))
+            replaced = self.take(ground, neurons, fits[place].bends[facts])
             opened = opened + replaced
             self.taken[place] += len(facts)
             page.reads[down] = replaced.a[down][0]  # what the neurons pass on
@@ -162,16 +177,22 @@ class GateWriter:
         fade = self.config.fade
         return replace_neurons(ground, places, bends, (1 + fade) * ground.one - fade / self.passed * bends)
 
-    def _assign(self, cases: Sequence[EditCase]) -> dict[int, list[int]]:
-        """By place of a block the facts that take a neuron of it, one in each stretch."""
+    def _assign(self, cases: Sequence[EditCase], margins: Float[Tensor, "n k"]) -> dict[int, list[int]]:
+        """By place of a block the facts that take a neuron of it, one in each stretch.
+
+        A fact looks among the blocks with room where it stands out by `ENOUGH`, or best.
+        """
         found: dict[int, list[int]] = {}
         stretches = torch.arange(len(self.taken)).tensor_split(min(self.config.each, len(self.taken)))
         for fact, case in enumerate(cases):
             for stretch in stretches:
                 use = {place: self.taken[place] + len(found.get(place, ())) for place in stretch.tolist()}
-                place = self.choose(case, use)
-                if use[place] >= len(self.grounds[place].spare):
+                room = [place for place in use if use[place] < len(self.grounds[place].spare)]
+                if not room:
                     raise no_room(sum(self.taken))
+                best = max(room, key=lambda place: float(margins[place, fact]))
+                clear = [place for place in room if margins[place, fact] >= ENOUGH] or [best]
+                place = self.choose(case, {place: use[place] for place in clear})
                 found.setdefault(place, []).append(fact)
         return found
 
@@ -200,17 +221,21 @@ class GateWriter:
         rows = {name: torch.cat([keys[name][skip:] for keys in read]) for name in names}
         return Heard(rows, torch.cat([own[skip:] for own in owner]).to(self.backbone.device), subjects)
 
-    def _bends(self, ground: Ground, heard: Heard, facts: Sequence[int]) -> Float[Tensor, "k d"]:
-        """What the neurons of some facts read with in one block: each opens at its own subject alone."""
+    def _fit(self, ground: Ground, heard: Heard) -> Fit:
+        """What the neurons of a batch's facts would read with in one block, each at its own subject alone."""
         rows, owner = heard.rows[ground.neurons.gate], heard.owner
         past = self.past.get(ground.neurons.gate, rows[:0])
         every = torch.cat([rows, past[~_among(past, rows, owner)], ground.rows])
         whose = torch.cat([owner, owner.new_full((len(every) - len(owner),), -1)])
-        meant = whose[:, None] == torch.tensor([heard.subjects[f] for f in facts], device=whose.device)
+        meant = whose[:, None] == torch.tensor(heard.subjects, device=whose.device)
         along = separate(every, meant, ground.one, RIDGE, FITS)
-        pairs = zip((every @ along.mT).mT, meant.mT, strict=True)
-        ends = [span(reached, mine, reached[~mine].max()) for reached, mine in pairs]
-        return bend(ground, along, torch.stack(ends), (self.config.opens,), self.config.steep)
+        pairs = list(zip((every @ along.mT).mT, meant.mT, strict=True))
+        low = torch.stack([reached[~mine].max() for reached, mine in pairs])
+        high = torch.stack([reached[mine].quantile(1 - MOST) for reached, mine in pairs])
+        spread = torch.stack([reached.std() for reached, _ in pairs])
+        ends = torch.stack([low, torch.maximum(high, low + spread)], 1)
+        bends = bend(ground, along, ends, (self.config.opens,), self.config.steep)
+        return Fit(bends, (high - low) / spread)
 
 
 def no_room(count: int) -> DataError:
