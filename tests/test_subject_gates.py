@@ -13,7 +13,7 @@ from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.many import EditSequence
 from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.requests import EditorConfig
-from instructedit.editors.subject_gates import GateWriter, start_writer
+from instructedit.editors.subject_gates import ENOUGH, GateWriter, start_writer
 from instructedit.editors.together import FactWriter
 from instructedit.errors import DataError
 from instructedit.evaluation.curve_edits import SolvedEdits, load_edits, save_edits
@@ -198,3 +198,27 @@ def test_what_is_read_much_louder_than_the_subject_is_not_heard_so(
     read_up = ground.reads[ground.neurons.up][:1] + new.a[ground.neurons.up][0]
     unit = ground.one / ground.one.square().sum()
     assert float(loud * read_up[0] @ unit) == pytest.approx(heard, abs=1e-4)
+
+
+def test_a_fact_takes_a_neuron_where_its_subject_stands_out(llama: Backbone) -> None:
+    writer, cases = writer_of(EditSequence(made(llama, each=1), llama)), tiny_cases(5)
+    clear, faint = 2 * ENOUGH, ENOUGH / 2
+    margins = torch.tensor([[clear, faint, clear, faint, 0.0], [clear, clear, clear, 0.0, faint]])
+    assert writer._assign(cases, margins) == {0: [0, 2, 3], 1: [1, 4]}
+    writer.taken = [len(writer.grounds[0].spare), 0]
+    assert writer._assign(cases, margins) == {1: [0, 1, 2, 3, 4]}
+
+
+def test_a_subject_that_hardly_stands_out_is_read_in_no_smaller_unit_than_the_spread(llama: Backbone) -> None:
+    """So nothing that lies within a few standard deviations is read many times as loud as the subject."""
+    writer, case = writer_of(EditSequence(made(llama), llama)), tiny_cases(1)[0]
+    ground, nothing = writer.grounds[0], LowRankDelta({}, {})
+    heard = writer._hear([case], [()], nothing)
+    gate = ground.neurons.gate
+    alike = heard.rows[gate][heard.owner == 0]  # once more, as somebody else's
+    rows = {gate: torch.cat([heard.rows[gate], alike])}
+    mixed = replace(heard, rows=rows, owner=torch.cat([heard.owner, heard.owner.new_full((len(alike),), -1)]))
+    fit = writer._fit(ground, mixed)
+    assert float(fit.margins) < 1 < float(writer._fit(ground, heard).margins)
+    every = torch.cat([mixed.rows[gate], ground.rows])
+    assert float((every @ fit.bends[0]).std()) <= 1.01 * NEURONS.steep

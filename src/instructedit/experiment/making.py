@@ -12,6 +12,7 @@ from instructedit.backbone import Backbone
 from instructedit.backbone.loading import load_backbone
 from instructedit.editors import load_for_editor, shipped_editor
 from instructedit.editors.gates import GateConfig
+from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.ordinary import plain_digest
 from instructedit.editors.registry import load_for_method, make_method
 from instructedit.errors import DataError
@@ -84,9 +85,9 @@ def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -
     settings: dict[str, Any] = {"kind": config.editor.kind, **config.to_dict()}
     for part in (settings, settings["editor"]):  # no training of a plan teaches opinions
         part.pop("stance")
-    settings["editor"].pop("neurons")  # a cell's edits are made one at a time
-    if settings["editor"]["gate"] == asdict(GateConfig()):  # as in all older cells
-        settings["editor"].pop("gate")
+    for part, plain in (("gate", GateConfig()), ("neurons", NeuronConfig())):
+        if settings["editor"][part] == asdict(plain):  # as in all older cells
+            settings["editor"].pop(part)
     for part in DESCENTS:
         values = settings["editor"][part]
         settings["editor"][part] = {n: v for n, v in values.items() if v != LATER.get(n)}
