@@ -171,8 +171,8 @@ class GateWriter:
     def take(self, ground: Ground, places: Int[Tensor, " k"], bends: Float[Tensor, "k d"]) -> LowRankDelta:
         """The change that puts neurons which read so in the place of spare ones; they write nothing yet.
 
-        With r what one reads, 1 at its subject, it passes on r (1 + `fade` - `fade` r) where the MLP multiplies:
-        what reads much more than that is not heard as much louder. Elsewhere it passes on r.
+        With r what one reads, 1 at its subject, it passes on r (1 + `fade` - `fade` r) where the MLP
+        multiplies: what reads much more than that is not heard as much louder. Elsewhere it passes on r.
         """
         fade = self.config.fade
         return replace_neurons(ground, places, bends, (1 + fade) * ground.one - fade / self.passed * bends)
