@@ -43,7 +43,7 @@ class Measuring:
     the editor of the package."""
 
     setting: Texts = ()
-    """One setting of an editor as NAME.setting=value, such as memit.steps=20 or default.mend.steps=60;
+    """One setting of an editor as NAME.setting=value, such as memit.steps=20 or default.neurons.each=0;
     repeatable."""
 
     size: int = 10
