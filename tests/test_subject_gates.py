@@ -204,9 +204,9 @@ def test_a_fact_takes_a_neuron_where_its_subject_stands_out(llama: Backbone) -> 
     writer, cases = writer_of(EditSequence(made(llama, each=1), llama)), tiny_cases(5)
     clear, faint = 2 * ENOUGH, ENOUGH / 2
     margins = torch.tensor([[clear, faint, clear, faint, 0.0], [clear, clear, clear, 0.0, faint]])
-    assert writer._assign(cases, margins) == {0: [0, 2, 3], 1: [1, 4]}
+    assert writer._assign(cases, margins.__getitem__) == {0: [0, 2, 3], 1: [1, 4]}
     writer.taken = [len(writer.grounds[0].spare), 0]
-    assert writer._assign(cases, margins) == {1: [0, 1, 2, 3, 4]}
+    assert writer._assign(cases, margins.__getitem__) == {1: [0, 1, 2, 3, 4]}
 
 
 def test_a_subject_that_hardly_stands_out_is_read_in_no_smaller_unit_than_the_spread(llama: Backbone) -> None:

@@ -151,13 +151,17 @@ class Backbone:
 
         Blocks from the number `until` on are left out: enough where only inputs below are watched.
         """
+        return self.run_top(hidden, until, use_cache=False).last_hidden_state
+
+    def run_top(self, hidden: Float[Tensor, "b t d"], until: int | None = None, **arguments: Any) -> Any:
+        """As `top` with more `arguments` for the model: all that it gives."""
         entrance = self.blocks[self.first_block]
         hook = entrance.register_forward_pre_hook(partial(replace_input, hidden), with_kwargs=True)
         ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
         left_out = [*range(self.first_block), *range(until or len(self.blocks), len(self.blocks))]
         try:
             with self._skip(left_out), self._quick_backward():
-                return self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+                return self.model.base_model(input_ids=ids, **arguments)
         finally:
             hook.remove()
 

@@ -25,12 +25,13 @@ class Continuation:
     sure: float
 
 
-def _takes_positions(backbone: Backbone) -> bool:
+def takes_positions(backbone: Backbone) -> bool:
+    """Whether a model can be told where its tokens stand."""
     return "position_ids" in inspect.signature(backbone.model.base_model.forward).parameters
 
 
 def _batches(backbone: Backbone, texts: Sequence[Text]) -> Iterator[list[int]]:
-    even = not _takes_positions(backbone)
+    even = not takes_positions(backbone)
     batch: list[int] = []
     for index in sorted(range(len(texts)), key=lambda i: len(texts[i].ids)):
         uneven = even and bool(batch) and len(texts[index].ids) != len(texts[batch[0]].ids)
@@ -97,7 +98,7 @@ def _continue(
 def _step(backbone: Backbone, ids: Int[Tensor, "b t"], mask: Int[Tensor, "b s"], past: Any) -> dict[str, Any]:
     """The arguments of one forward pass: positions count each row's own tokens from zero."""
     arguments = {"input_ids": ids, "attention_mask": mask, "past_key_values": past}
-    if _takes_positions(backbone):
+    if takes_positions(backbone):
         arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :]
     return arguments
 

@@ -35,6 +35,10 @@ class Text:
         """The answer's token ids."""
         return self.ids[self.answer_start :]
 
+    def after(self, count: int) -> "Text":
+        """What is left behind its first tokens."""
+        return Text(self.ids[count:], self.answer_start - count, max(0, self.first - count))
+
 
 def like_length(
     chosen: Iterable[int], texts: Sequence[Text], tokens: int, most: int | None = None

@@ -1,8 +1,8 @@
 """What a descent asks, and what is known of it before: texts to answer and texts to leave alone."""
 
 import random
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from instructedit.backbone import Backbone, Text, like_length
+from instructedit.backbone.past import Past, go_on
 from instructedit.errors import DataError
 from instructedit.factors import answer_rows
 
@@ -48,21 +49,36 @@ class Practice:
 class Drill:
     """The texts of a practice, those to answer first, and by place what is known of those that are asked.
 
-    That is the states that enter the edited blocks, and what the unedited model predicts for the answers of
-    texts to be left alone. `steps` are those of a descent.
+    That is the states that enter the edited blocks, what the unedited model predicts for the answers of
+    texts to be left alone, and of texts whose beginning is not run again, what that leaves behind: text and
+    states are then of what follows. `steps` are those of a descent.
     """
 
     texts: Sequence[Text]
     fits: int
-    states: dict[int, Float[Tensor, "_ d"]]
-    before: dict[int, Float[Tensor, "_ v"]]
+    states: Mapping[int, Float[Tensor, "_ d"]]
+    before: Mapping[int, Float[Tensor, "_ v"]] = field(default_factory=dict)
+    pasts: Mapping[int, Past] = field(default_factory=dict)
     steps: Sequence[Step] = ()
 
     def answers(self, backbone: Backbone, part: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Logits ``[n v]`` where the answers of a `part` are predicted, whose they are, and their tokens."""
-        top = backbone.top(backbone.pad_states([self.states[place] for place in part]))
+        states = [self.states[place] for place in part]
+        if self.pasts:
+            top = go_on(backbone, states, [self.pasts[place] for place in part])
+        else:
+            top = backbone.top(backbone.pad_states(states))
         rows, positions, targets = answer_rows([self.texts[place] for place in part], top.device)
         return backbone.logits(top[rows, positions]), rows, targets
+
+    @torch.no_grad()
+    def compared(self, backbone: Backbone) -> "Drill":
+        """The same with what the model, unedited now, predicts for texts to be left alone."""
+        before: dict[int, Tensor] = {}
+        for part in like_length([place for place in self.states if place >= self.fits], self.texts, TOKENS):
+            logits, owner, _ = self.answers(backbone, part)
+            before.update({place: logits[owner == row] for row, place in enumerate(part)})
+        return replace(self, before=before)
 
 
 def prepare_descent(backbone: Backbone, practice: Practice, config: DescentConfig) -> Drill:
@@ -72,17 +88,17 @@ def prepare_descent(backbone: Backbone, practice: Practice, config: DescentConfi
     return replace(prepare_drill(backbone, practice, asked), steps=steps)
 
 
-@torch.no_grad()
 def prepare_drill(backbone: Backbone, practice: Practice, places: Collection[int] | None = None) -> Drill:
     """What is needed to ask the texts of a practice at some `places`, or at all of them."""
-    texts, fits = (*practice.fit, *practice.keep), len(practice.fit)
+    return encode_drill(backbone, practice, places).compared(backbone)
+
+
+def encode_drill(backbone: Backbone, practice: Practice, places: Collection[int] | None = None) -> Drill:
+    """As `prepare_drill` without what the unedited model predicts."""
+    texts = (*practice.fit, *practice.keep)
     asked = sorted(range(len(texts)) if places is None else places)
     states = backbone.encode([texts[place] for place in asked])
-    drill = Drill(texts, fits, dict(zip(asked, states, strict=True)), {})
-    for part in like_length([place for place in asked if place >= fits], texts, TOKENS):
-        logits, owner, _ = drill.answers(backbone, part)
-        drill.before.update({place: logits[owner == row] for row, place in enumerate(part)})
-    return drill
+    return Drill(texts, len(practice.fit), dict(zip(asked, states, strict=True)))
 
 
 def draw_steps(fits: int, keeps: int, config: DescentConfig) -> list[Step]:

@@ -138,7 +138,7 @@ def moved(
 def read_keys(backbone: Backbone, located: Located, site: Site) -> Float[Tensor, "b 1 d_in"]:
     """The key of each case at a site of the model as it is now."""
     with watch_sites(backbone) as (inputs, _):
-        backbone.top(located.hidden[: located.requests])
+        backbone.top(located.hidden[: located.requests], backbone.above([site.name]))
     return located.keys(inputs[site.name])
 
 

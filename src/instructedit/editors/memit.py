@@ -80,7 +80,7 @@ def read_state(
         watch_sites(backbone) as (inputs, _),
         moved(last, nothing, places) as seen,
     ):
-        backbone.top(located.hidden[rows])
+        backbone.top(located.hidden[rows], backbone.above())
     return located.keys(inputs[site.name]), located.bare(seen[0])
 
 

@@ -35,8 +35,8 @@ class LoneWriter(GateWriter):
     The request decides it, and how many are taken.
     """
 
-    def choose(self, case: EditCase, use: Mapping[int, int]) -> int:
-        return random.Random(f"{case.prompt} {sum(self.taken)}").choice(sorted(use))
+    def order(self, case: EditCase, places: Sequence[int]) -> list[int]:
+        return random.Random(f"{case.prompt} {sum(self.taken)}").sample(places, len(places))
 
 
 @dataclass

@@ -14,6 +14,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.covariance import divide, insert_pairs, ordinary_factors
 from instructedit.editors.location import CONTEXTS, Located, locate, moved, output_projections, read_keys
 from instructedit.editors.registry import Result
+from instructedit.editors.tails import cut_texts
 from instructedit.factors import answer_nll
 from instructedit.metrics.tokens import kl_divergence
 from instructedit.types import EditCase
@@ -63,18 +64,20 @@ class ValueSearch(ABC):
         to the unedited model, and the decay. Source: ROME, section 3.1, step 2; MEMIT (arXiv 2210.07229),
         eq. 16.
         """
-        count, ends = located.count, [len(text.ids) - 1 for text in located.texts[-located.count :]]
+        tails = cut_texts(backbone, located.texts, located.hidden, located.places)
+        count, places = located.count, located.places - tails.firsts
+        ends = [len(text.ids) - 1 for text in tails.texts[-count:]]
         shift = torch.zeros(count, backbone.width, device=backbone.device, requires_grad=True)
         adam = torch.optim.Adam([shift], lr=self.lr)
         start = before = shift.detach()
         for step in range(self.steps):
-            with torch.enable_grad(), moved(module, shift[located.owner], located.places) as seen:
-                top = backbone.top(located.hidden)
+            with torch.enable_grad(), moved(module, shift[located.owner], places) as seen:
+                top = tails.top(backbone)
                 asked, essence = top[: located.requests], top[located.requests :]
                 now = backbone.logits(essence[list(range(count)), ends]).float()
                 if step == 0:
                     start, before = located.bare(seen[0]), now.detach()
-                loss = answer_nll(backbone, asked, located.texts[: located.requests]).view(count, -1).mean(1)
+                loss = answer_nll(backbone, asked, tails.texts[: located.requests]).view(count, -1).mean(1)
                 loss = loss + self.kl * kl_divergence(now, before)
                 loss = loss + self.decay * shift.norm(dim=1) / start.norm(dim=1).square()
                 (shift.grad,) = torch.autograd.grad(loss.sum(), [shift])

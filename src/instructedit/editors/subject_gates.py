@@ -1,8 +1,10 @@
 """Facts that share a model, each with neurons of its own, which open where its subject has been read."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import product
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +22,7 @@ from instructedit.editors.gates import MOST, bend, replace_neurons
 from instructedit.editors.ground import Ground, read_rows, reorder, survey_blocks
 from instructedit.editors.location import CONTEXTS, early_blocks, last_of
 from instructedit.editors.neuron_config import NeuronConfig
+from instructedit.editors.opened import prepare_opened
 from instructedit.editors.polish import in_force
 from instructedit.editors.requests import EditorConfig
 from instructedit.editors.separation import separate
@@ -32,6 +35,7 @@ WORDINGS = 8  # of a request, beside those behind neutral contexts, that its neu
 SPARE = "spare:"  # before a layer's name: the neurons that may be taken, in order
 ENOUGH = 4.0  # as `Fit` has it: nine facts in ten stand out by more, in any of the blocks
 RIDGE, FITS = 1e-3, 60  # of the separation, and its steps of L-BFGS
+SHUT = 0.01  # of what is passed on at a subject: less moves nothing
 DECAY = 0.002  # of the square of what is written, in units of its steps
 ALONE = Company((), (), 0, 0, 0.0)  # facts that shut gates keep apart need no company
 
@@ -133,7 +137,9 @@ class GateWriter:
         """
         opened, page = self._open(cases, near, under)
         course = plan_course(practices, ALONE, self.config, random.Random(cases[0].prompt))
-        return opened + descend_together(self.backbone, page, course, self.config, under + opened)
+        change = under + opened
+        drill = prepare_opened(self.backbone, course.practice, page.reads, SHUT * self.passed, change)
+        return opened + descend_together(self.backbone, page, drill, course.steps, self.config, change)
 
     @torch.no_grad()
     def hold(self, cases: Sequence[EditCase], under: LowRankDelta) -> None:
@@ -149,12 +155,12 @@ class GateWriter:
     ) -> tuple[LowRankDelta, Page]:
         """The neurons of a batch, which write nothing yet, and where what they write goes."""
         heard, page, opened = self._hear(cases, near, under), Page(), LowRankDelta({}, {})
-        fits = [self._fit(ground, heard) for ground in self.grounds]
-        for place, facts in self._assign(cases, torch.stack([fit.margins for fit in fits])).items():
+        fit = cache(lambda place: self._fit(self.grounds[place], heard))
+        for place, facts in self._assign(cases, lambda place: fit(place).margins).items():
             ground = self.grounds[place]
             first, down = self.taken[place], ground.neurons.down
             neurons = torch.arange(first, first + len(facts), device=ground.spare.device)
-            replaced = self.take(ground, neurons, fits[place].bends[facts])
+            replaced = self.take(ground, neurons, fit(place).bends[facts])
             opened = opened + replaced
             self.taken[place] += len(facts)
             page.reads[down] = replaced.a[down][0]  # what the neurons pass on
@@ -177,28 +183,34 @@ class GateWriter:
         fade = self.config.fade
         return replace_neurons(ground, places, bends, (1 + fade) * ground.one - fade / self.passed * bends)
 
-    def _assign(self, cases: Sequence[EditCase], margins: Float[Tensor, "n k"]) -> dict[int, list[int]]:
+    def _assign(
+        self, cases: Sequence[EditCase], margins: Callable[[int], Float[Tensor, " k"]]
+    ) -> dict[int, list[int]]:
         """By place of a block the facts that take a neuron of it, one in each stretch.
 
-        A fact looks among the blocks with room where it stands out by `ENOUGH`, or best.
+        A fact takes the first block with room in which it stands out by `ENOUGH`, or the one in which it
+        does best. `margins` are those of all facts in one block, found when that is looked at.
         """
         found: dict[int, list[int]] = {}
         stretches = torch.arange(len(self.taken)).tensor_split(min(self.config.each, len(self.taken)))
-        for fact, case in enumerate(cases):
-            for stretch in stretches:
-                use = {place: self.taken[place] + len(found.get(place, ())) for place in stretch.tolist()}
-                room = [place for place in use if use[place] < len(self.grounds[place].spare)]
-                if not room:
-                    raise no_room(sum(self.taken))
-                best = max(room, key=lambda place: float(margins[place, fact]))
-                clear = [place for place in room if margins[place, fact] >= ENOUGH] or [best]
-                place = self.choose(case, {place: use[place] for place in clear})
-                found.setdefault(place, []).append(fact)
+        for stretch, (fact, case) in product(stretches, enumerate(cases)):
+            room = [place for place in stretch.tolist() if self._left(place) > len(found.get(place, ()))]
+            if not room:
+                raise no_room(sum(self.taken))
+            clear = (place for place in self.order(case, room) if margins(place)[fact] >= ENOUGH)
+            place = next(clear, None)
+            if place is None:
+                place = max(room, key=lambda place: float(margins(place)[fact]))
+            found.setdefault(place, []).append(fact)
         return found
 
-    def choose(self, case: EditCase, use: Mapping[int, int]) -> int:
-        """The place of the block in which a fact takes a neuron: where the fewest are in `use`."""
-        return min(use, key=lambda place: use[place])
+    def _left(self, place: int) -> int:
+        """How many neurons of a block may be taken still."""
+        return len(self.grounds[place].spare) - self.taken[place]
+
+    def order(self, case: EditCase, places: Sequence[int]) -> list[int]:
+        """The blocks in the order in which a fact looks at them: where the fewest are taken, first."""
+        return sorted(places, key=lambda place: self.taken[place])
 
     def _hear(self, cases: Sequence[EditCase], near: Sequence[Sequence[str]], under: LowRankDelta) -> Heard:
         names, skip = [ground.neurons.gate for ground in self.grounds], len(self.backbone.start_ids)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text
 from instructedit.delta import LowRankDelta
-from instructedit.editors.course import Company, Course, as_answer, plan_course
+from instructedit.editors.course import Company, as_answer, plan_course
 from instructedit.editors.covariance import covariances, guard, remember
-from instructedit.editors.drill import DescentConfig, Practice, prepare_drill
+from instructedit.editors.drill import DescentConfig, Drill, Practice, prepare_drill
 from instructedit.editors.location import early_outputs
 from instructedit.editors.ordinary import ordinary_texts
 from instructedit.editors.polish import add_gradients, in_force, rate_at
@@ -103,9 +103,9 @@ class FactWriter:
         rng = random.Random(cases[0].prompt)  # other texts for every batch, the same for the same one
         plain = [as_answer(text) for text in ordinary_texts(self.backbone, self.text)]
         company = Company(earlier, plain, config.replay, config.texts, config.exchange)
-        return descend_together(
-            self.backbone, page, plan_course(practices, company, config, rng), config, under
-        )
+        course = plan_course(practices, company, config, rng)
+        drill = prepare_drill(self.backbone, course.practice)
+        return descend_together(self.backbone, page, drill, course.steps, config, under)
 
     @torch.no_grad()
     def hold(self, cases: Sequence[EditCase], under: LowRankDelta) -> None:
@@ -157,32 +157,36 @@ def single_out(keys: Float[Tensor, "n d"], system: Float[Tensor, "d d"]) -> Floa
 
 
 def descend_together(
-    backbone: Backbone, page: Page, course: Course, config: DescentConfig, under: LowRankDelta | None
+    backbone: Backbone,
+    page: Page,
+    drill: Drill,
+    steps: Sequence[Mapping[int, float]],
+    config: DescentConfig,
+    under: LowRankDelta | None,
 ) -> LowRankDelta:
     """The update (b = 1) after `config.steps` steps of Adam on what every fact writes, from nothing.
 
-    Loss: as `text_losses` of the texts that `course` asks, by their weights, and for every fact and site its
-    drift times the square of what is written. A fact's gradient at a site is taken for its direction alone.
-    The edits `under` it are in force all the while.
+    Loss: as `text_losses` of the texts that each of the `steps` asks, by their weights, and for every fact
+    and site its drift times the square of what is written. Texts of which `drill` has no states cannot be
+    moved, and are not asked. A fact's gradient at a site is taken for its direction alone. The edits `under`
+    it are in force all the while.
     """
-    drill = prepare_drill(backbone, course.practice)
     reads = {name: rows[None] for name, rows in page.reads.items()}
     moved = {name: rate.new_zeros(backbone.width, len(rate)) for name, rate in page.rates.items()}
     for leaf in moved.values():
-        leaf.requires_grad_()
+        leaf.requires_grad_().grad = torch.zeros_like(leaf)
     optimiser = torch.optim.Adam(moved.values(), 1.0, betas=(0.8, 0.95))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, config.steps))
     with in_force(backbone, under):
-        for weights in course.steps:
-            add_gradients(
-                backbone, lambda: LowRankDelta(reads, _written(moved, page)), drill, weights, config
-            )
+        for weights in steps:
+            asked = {place: weight for place, weight in weights.items() if place in drill.states}
+            add_gradients(backbone, lambda: LowRankDelta(reads, _written(moved, page)), drill, asked, config)
             for name, leaf in moved.items():
                 assert leaf.grad is not None
                 leaf.grad += 2 * page.drifts[name] * page.rates[name].square() * leaf.detach()
                 leaf.grad /= leaf.grad.norm(dim=0) + 1e-9
             optimiser.step()
-            optimiser.zero_grad()
+            optimiser.zero_grad(set_to_none=False)
             schedule.step()
     return LowRankDelta(reads, {name: b.detach() for name, b in _written(moved, page).items()})
 

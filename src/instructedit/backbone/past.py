@@ -1,0 +1,78 @@
+"""What the first tokens of a text leave behind: the rest can be run again and again without them."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import DynamicCache
+
+from instructedit.backbone.backbone import Backbone
+from instructedit.backbone.generation import takes_positions
+from instructedit.backbone.parts import Text
+
+TRIED = (1, 5, 3, 8, 2, 7)  # token ids that show whether a model goes on from what it has read
+UNABLE = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
+
+Past = Float[Tensor, "l two h _ c"]  # by block above the cut, keys and values of some tokens, by head
+
+
+@torch.no_grad()
+def read_pasts(backbone: Backbone, hidden: Float[Tensor, "b t d"]) -> Float[Tensor, "b l two h t c"]:
+    """What every token of some texts leaves to those behind it, of hidden states from `Backbone.prefix`.
+
+    Row i up to token n is the `Past` of text i's first n tokens.
+    """
+    cache = DynamicCache()
+    mask = torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+    backbone.run_top(hidden, attention_mask=mask, past_key_values=cache, use_cache=True)
+    layers = cache.layers[backbone.first_block :]
+    pairs = [torch.stack([layer.keys, layer.values], dim=1) for layer in layers]  # type: ignore[list-item]
+    return torch.stack(pairs, dim=1)
+
+
+def go_on(
+    backbone: Backbone, states: Sequence[Float[Tensor, "_ d"]], pasts: Sequence[Past]
+) -> Float[Tensor, "b t d"]:
+    """As `Backbone.top` on texts whose first tokens are known by their past alone.
+
+    `states` are those of the tokens behind them. Pasts are padded on the left, so that every token is as far
+    from what it sees as in the whole text.
+    """
+    hidden = backbone.pad_states(states)
+    width = max(past.shape[3] for past in pasts)
+    if not width:
+        return backbone.top(hidden)
+    layers, two, heads, _, size = pasts[0].shape
+    known = pasts[0].new_zeros(layers, two, len(pasts), heads, width, size)
+    mask = torch.ones(len(pasts), width + hidden.shape[1], dtype=torch.long)
+    for row, past in enumerate(pasts):
+        known[:, :, row, :, width - past.shape[3] :] = past
+        mask[row, : width - past.shape[3]] = 0
+    mask = mask.to(backbone.device)
+    arguments = {"attention_mask": mask, "past_key_values": _as_cache(backbone, known), "use_cache": True}
+    if takes_positions(backbone):
+        arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, width:]
+    return backbone.run_top(hidden, **arguments).last_hidden_state
+
+
+def can_go_on(backbone: Backbone) -> bool:
+    """Whether a model gives the same from a past as from the whole text: it is tried on a few tokens."""
+    hidden = backbone.pad_states(backbone.encode([Text(TRIED, 1)]))
+    try:
+        past = read_pasts(backbone, hidden)[0]
+        found = go_on(backbone, [hidden[0, 2:], hidden[0, 4:]], [past[..., :2, :], past[..., :4, :]])
+    except UNABLE:
+        return False
+    expected = backbone.top(hidden)[0]
+    pairs = [(found[0], expected[2:]), (found[1, :2], expected[4:])]
+    return all(torch.allclose(one.float(), two.float(), atol=0.05, rtol=0.05) for one, two in pairs)
+
+
+def _as_cache(backbone: Backbone, known: Float[Tensor, "l two b h w c"]) -> DynamicCache:
+    """A cache in which the blocks below the cut, which are skipped, hold as many tokens as the others."""
+    cache = DynamicCache()
+    for block in range(len(backbone.blocks)):
+        keys, values = known[max(0, block - backbone.first_block)]
+        cache.update(keys, values, block)
+    return cache
