@@ -1,6 +1,7 @@
 """Only texts in which neurons open are asked, and only from there: nothing else can be moved."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors import opened
 from instructedit.editors.drill import Drill, Practice, encode_drill
 from instructedit.editors.many import EditSequence
-from instructedit.editors.opened import prepare_opened
+from instructedit.editors.opened import drop_unheard, prepare_opened
 from instructedit.types import EditCase
 from test_gates import levelled
 from test_subject_gates import made, writer_of
@@ -101,3 +102,15 @@ def test_texts_are_run_whole_where_nothing_can_be_kept_of_them(
     for place in drill.states:
         found, expected = (made.ask(one, place, made.change) for one in (drill, known))
         torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+
+
+def test_only_texts_to_be_left_alone_that_can_be_moved_are_drawn_from(llama: Backbone) -> None:
+    made = Opened(llama)
+    fit, keep = made.practice.fit, made.practice.keep
+    alone, other = replace(made.practice, keep=keep[1:]), Practice(fit[:1], ())
+    whole = made.prepare()
+    moved = tuple(text for place, text in enumerate(keep, len(fit)) if place in whole.states)
+    assert 0 < len(moved) < len(keep)
+    found = drop_unheard(made.backbone, [made.practice, alone, other], made.reads, made.least, made.shut)
+    expected = [replace(one, keep=tuple(t for t in one.keep if t in moved)) for one in (made.practice, alone)]
+    assert found == [*expected, other]

@@ -41,17 +41,26 @@ class Text:
 
 
 def like_length(
-    chosen: Iterable[int], texts: Sequence[Text], tokens: int, most: int | None = None
+    chosen: Iterable[int],
+    texts: Sequence[Text],
+    tokens: int,
+    most: int | None = None,
+    padded: bool = True,
 ) -> Iterator[list[int]]:
     """Places of texts in batches of like length, so that little of a batch is padding.
 
-    A batch holds at most `tokens` padded tokens, where a single text is not longer, and `most` texts.
+    A batch holds at most `tokens` tokens, where a single text is not longer, padding counted unless it is
+    not `padded`, and at most `most` texts.
     """
     batch: list[int] = []
+    own = 0
     for place in sorted(chosen, key=lambda i: len(texts[i].ids)):
-        if batch and (len(batch) == most or (len(batch) + 1) * len(texts[place].ids) > tokens):
+        size = len(texts[place].ids)
+        whole = (len(batch) + 1) * size if padded else own + size
+        if batch and (len(batch) == most or whole > tokens):
             yield batch
-            batch = []
+            batch, own = [], 0
         batch.append(place)
+        own += size
     if batch:
         yield batch

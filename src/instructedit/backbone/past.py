@@ -1,15 +1,18 @@
 """What the first tokens of a text leave behind: the rest can be run again and again without them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from instructedit.backbone.backbone import Backbone
 from instructedit.backbone.generation import takes_positions
 from instructedit.backbone.parts import Text
+from instructedit.backbone.shared_rows import share_rows
 
 TRIED = (1, 5, 3, 8, 2, 7)  # token ids that show whether a model goes on from what it has read
 UNABLE = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
@@ -36,24 +39,53 @@ def go_on(
 ) -> Float[Tensor, "b t d"]:
     """As `Backbone.top` on texts whose first tokens are known by their past alone.
 
-    `states` are those of the tokens behind them. Pasts are padded on the left, so that every token is as far
-    from what it sees as in the whole text.
+    `states` are those of the tokens behind them. Texts share rows where the model is told each token's
+    place, and no text reaches beyond its window.
     """
-    hidden = backbone.pad_states(states)
-    width = max(past.shape[3] for past in pasts)
-    if not width:
-        return backbone.top(hidden)
-    layers, two, heads, _, size = pasts[0].shape
-    known = pasts[0].new_zeros(layers, two, len(pasts), heads, width, size)
+    lengths, befores = [len(rows) for rows in states], [past.shape[3] for past in pasts]
+    if not any(befores):
+        return backbone.top(backbone.pad_states(states))
+    longest = max(map(sum, zip(lengths, befores, strict=True)))
+    window = getattr(backbone.model.config, "sliding_window", None) or longest
+    if not takes_positions(backbone) or longest > window:
+        return _go_on_apart(backbone, states, pasts)
+    shared = share_rows(lengths, befores)
+    hidden = backbone.pad_states([torch.cat([states[text] for text in row]) for row in shared.rows])
+    known = _pad_left([torch.cat([pasts[text] for text in row], dim=3) for row in shared.rows])
+    arguments = {"attention_mask": shared.mask(backbone.dtype), "position_ids": shared.positions}
+    return pad_sequence(shared.apart(_run(backbone, hidden, known, **arguments)), batch_first=True)
+
+
+def _go_on_apart(
+    backbone: Backbone, states: Sequence[Float[Tensor, "_ d"]], pasts: Sequence[Past]
+) -> Float[Tensor, "b t d"]:
+    """A row a text. Pasts are padded on the left, so that every token is as far from what it sees as ever."""
+    hidden, known = backbone.pad_states(states), _pad_left(pasts)
+    width = known.shape[4]
     mask = torch.ones(len(pasts), width + hidden.shape[1], dtype=torch.long)
     for row, past in enumerate(pasts):
-        known[:, :, row, :, width - past.shape[3] :] = past
         mask[row, : width - past.shape[3]] = 0
-    mask = mask.to(backbone.device)
-    arguments = {"attention_mask": mask, "past_key_values": _as_cache(backbone, known), "use_cache": True}
+    arguments = {"attention_mask": mask}
     if takes_positions(backbone):
         arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, width:]
+    return _run(backbone, hidden, known, **arguments)
+
+
+def _run(
+    backbone: Backbone, hidden: Float[Tensor, "r n d"], known: Float[Tensor, "l two r h w c"], **told: Tensor
+) -> Float[Tensor, "r n d"]:
+    arguments: dict[str, Any] = {name: tensor.to(backbone.device) for name, tensor in told.items()}
+    arguments |= {"past_key_values": _as_cache(backbone, known), "use_cache": True}
     return backbone.run_top(hidden, **arguments).last_hidden_state
+
+
+def _pad_left(pasts: Sequence[Past]) -> Float[Tensor, "l two r h w c"]:
+    width = max(past.shape[3] for past in pasts)
+    layers, two, heads, _, size = pasts[0].shape
+    known = pasts[0].new_zeros(layers, two, len(pasts), heads, width, size)
+    for row, past in enumerate(pasts):
+        known[:, :, row, :, width - past.shape[3] :] = past
+    return known
 
 
 def can_go_on(backbone: Backbone) -> bool:

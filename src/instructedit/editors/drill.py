@@ -1,7 +1,7 @@
 """What a descent asks, and what is known of it before: texts to answer and texts to leave alone."""
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -71,11 +71,16 @@ class Drill:
         rows, positions, targets = answer_rows([self.texts[place] for place in part], top.device)
         return backbone.logits(top[rows, positions]), rows, targets
 
+    def parts(self, places: Iterable[int]) -> Iterator[list[int]]:
+        """Texts to be run at one time; where their beginnings are known, more than one stands in a row."""
+        most = 2 * TOKENS if self.pasts else TOKENS  # two of these are one that is not padded
+        return like_length(places, self.texts, most, padded=not self.pasts)
+
     @torch.no_grad()
     def compared(self, backbone: Backbone) -> "Drill":
         """The same with what the model, unedited now, predicts for texts to be left alone."""
         before: dict[int, Tensor] = {}
-        for part in like_length([place for place in self.states if place >= self.fits], self.texts, TOKENS):
+        for part in self.parts(place for place in self.states if place >= self.fits):
             logits, owner, _ = self.answers(backbone, part)
             before.update({place: logits[owner == row] for row, place in enumerate(part)})
         return replace(self, before=before)

@@ -1,13 +1,13 @@
 """The texts of a course that neurons can move at all, each from where one first opens."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from instructedit.backbone import Backbone, like_length
+from instructedit.backbone import Backbone, Text, like_length
 from instructedit.backbone.past import Past, read_pasts
 from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Drill, Practice, encode_drill
@@ -16,6 +16,30 @@ from instructedit.editors.tails import goes_on
 from instructedit.factors import watch_sites
 
 ROOM = 1 << 30  # bytes that pasts may take in memory; beyond it, texts are run whole
+
+
+@torch.no_grad()
+def drop_unheard(
+    backbone: Backbone,
+    practices: Sequence[Practice],
+    reads: Mapping[str, Float[Tensor, "k _"]],
+    least: float,
+    under: LowRankDelta,
+) -> list[Practice]:
+    """The same without texts to be left alone in which no neuron is heard, as `prepare_opened` has it.
+
+    Nothing moves those. They are run no further than to the last of the neurons.
+    """
+    texts = list(dict.fromkeys(text for practice in practices for text in practice.keep))
+    states, until = backbone.encode(texts), backbone.above(reads)
+    heard: set[Text] = set()
+    with under.applied_to(backbone.model), watch_sites(backbone) as (inputs, _):
+        for part in like_length(range(len(texts)), texts, TOKENS):
+            backbone.top(backbone.pad_states([states[place] for place in part]), until)
+            firsts = _first_heard(inputs, reads, least).tolist()
+            heard |= {texts[n] for n, first in zip(part, firsts, strict=True) if first < _last(texts[n])}
+    keeps = [tuple(text for text in practice.keep if text in heard) for practice in practices]
+    return [replace(practice, keep=keep) for practice, keep in zip(practices, keeps, strict=True)]
 
 
 @torch.no_grad()
@@ -64,13 +88,18 @@ def _listen(
             found = _first_heard(inputs, reads, least).tolist()
             for row, (place, first) in enumerate(zip(part, found, strict=True)):
                 text = drill.texts[place]
-                if first < len(text.ids) - 1:  # the last token is never gone on from
+                if first < _last(text):
                     firsts[place] = min(first, text.answer_start - 1)
                     if able:
                         pasts[place] = known[row, ..., : firsts[place], :].clone()
                         taken += pasts[place].nbytes
             able = able and taken < ROOM
     return firsts, pasts if able else {}
+
+
+def _last(text: Text) -> int:
+    """The place of a text's last token, which is never gone on from."""
+    return len(text.ids) - 1
 
 
 def _first_heard(

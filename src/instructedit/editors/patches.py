@@ -35,8 +35,8 @@ class LoneWriter(GateWriter):
     The request decides it, and how many are taken.
     """
 
-    def order(self, case: EditCase, places: Sequence[int]) -> list[int]:
-        return random.Random(f"{case.prompt} {sum(self.taken)}").sample(places, len(places))
+    def order(self, case: EditCase, taken: Mapping[int, int]) -> list[int]:
+        return random.Random(f"{case.prompt} {sum(self.taken)}").sample(list(taken), len(taken))
 
 
 @dataclass

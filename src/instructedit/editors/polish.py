@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from instructedit.backbone import Backbone, like_length
+from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
-from instructedit.editors.drill import TOKENS, DescentConfig, Drill, Practice, prepare_descent
+from instructedit.editors.drill import DescentConfig, Drill, Practice, prepare_descent
 from instructedit.metrics import answer_log_probs, kl_divergence, mean_per_text, soften
 
 BEND = 4.0  # as `soften`: one hopeless text does not drown the others
@@ -110,7 +110,7 @@ def add_gradients(
     The loss is the sum of `text_losses` of the texts by their `weights`, a few texts at a time: the update is
     made anew for each.
     """
-    for part in like_length(weights, drill.texts, TOKENS):
+    for part in drill.parts(weights):
         with torch.enable_grad():
             loss = text_losses(backbone, change(), drill, part, config)
             (loss * torch.tensor([weights[place] for place in part], device=loss.device)).sum().backward()

@@ -1,7 +1,7 @@
 """Facts that share a model, each with neurons of its own, which open where its subject has been read."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
@@ -22,7 +22,7 @@ from instructedit.editors.gates import MOST, bend, replace_neurons
 from instructedit.editors.ground import Ground, read_rows, reorder, survey_blocks
 from instructedit.editors.location import CONTEXTS, early_blocks, last_of
 from instructedit.editors.neuron_config import NeuronConfig
-from instructedit.editors.opened import prepare_opened
+from instructedit.editors.opened import drop_unheard, prepare_opened
 from instructedit.editors.polish import in_force
 from instructedit.editors.requests import EditorConfig
 from instructedit.editors.separation import separate
@@ -136,9 +136,10 @@ class GateWriter:
         Errors: `DataError` where there are no spare neurons left.
         """
         opened, page = self._open(cases, near, under)
-        course = plan_course(practices, ALONE, self.config, random.Random(cases[0].prompt))
-        change = under + opened
-        drill = prepare_opened(self.backbone, course.practice, page.reads, SHUT * self.passed, change)
+        change, least = under + opened, SHUT * self.passed
+        heard = drop_unheard(self.backbone, practices, page.reads, least, change)
+        course = plan_course(heard, ALONE, self.config, random.Random(cases[0].prompt))
+        drill = prepare_opened(self.backbone, course.practice, page.reads, least, change)
         return opened + descend_together(self.backbone, page, drill, course.steps, self.config, change)
 
     @torch.no_grad()
@@ -194,7 +195,8 @@ class GateWriter:
         found: dict[int, list[int]] = {}
         stretches = torch.arange(len(self.taken)).tensor_split(min(self.config.each, len(self.taken)))
         for stretch, (fact, case) in product(stretches, enumerate(cases)):
-            room = [place for place in stretch.tolist() if self._left(place) > len(found.get(place, ()))]
+            used = {place: self.taken[place] + len(found.get(place, ())) for place in stretch.tolist()}
+            room = {place: count for place, count in used.items() if count < len(self.grounds[place].spare)}
             if not room:
                 raise no_room(sum(self.taken))
             clear = (place for place in self.order(case, room) if margins(place)[fact] >= ENOUGH)
@@ -204,13 +206,10 @@ class GateWriter:
             found.setdefault(place, []).append(fact)
         return found
 
-    def _left(self, place: int) -> int:
-        """How many neurons of a block may be taken still."""
-        return len(self.grounds[place].spare) - self.taken[place]
-
-    def order(self, case: EditCase, places: Sequence[int]) -> list[int]:
-        """The blocks in the order in which a fact looks at them: where the fewest are taken, first."""
-        return sorted(places, key=lambda place: self.taken[place])
+    def order(self, case: EditCase, taken: Mapping[int, int]) -> list[int]:
+        """The blocks, of which it is told how many neurons are `taken`, as a fact looks at them: the fewest
+        first."""
+        return sorted(taken, key=lambda place: taken[place])
 
     def _hear(self, cases: Sequence[EditCase], near: Sequence[Sequence[str]], under: LowRankDelta) -> Heard:
         names, skip = [ground.neurons.gate for ground in self.grounds], len(self.backbone.start_ids)
