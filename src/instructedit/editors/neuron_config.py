@@ -22,6 +22,7 @@ class NeuronConfig(DescentConfig):
     keep: int = 1
     weight: float = 0.3
     margin: float = 0.1
+    whole: bool = True
     rate: float = 6.0
     depth: float = 0.17  # share of the blocks that lie before the first whose neurons are taken
     sites: int = 8  # blocks from there on
