@@ -115,16 +115,17 @@ def test_shut_neurons_cost_no_more_than_those_whose_places_they_take(llama: Back
     assert float((read(llama, prompt, without) - read(llama, prompt, nothing)).abs().max()) > 0
 
 
-def test_a_model_without_room_says_so_and_keeps_its_edits(llama: Backbone) -> None:
-    editor, cases = made(llama), tiny_cases(2)
+@pytest.mark.parametrize(("share", "room"), [(0.25, 48), (0.5, 96)])
+def test_a_model_without_room_says_so_and_keeps_its_edits(llama: Backbone, share: float, room: int) -> None:
+    editor, cases = made(llama, share=share), tiny_cases(2)
     sequence = EditSequence(editor, llama)
     writer = writer_of(sequence)
     writer.taken = [len(ground.spare) - 1 for ground in writer.grounds]
     sequence.add(cases[:1], WORDS[:1])
     before = {name: update.clone() for name, update in sequence.updates.items()}
-    with pytest.raises(DataError, match=r"no neurons are left .* 96 are in use"):
+    with pytest.raises(DataError, match=rf"no neurons are left .* {2 * room} are in use"):
         sequence.add(cases[1:], WORDS[:1])
-    assert writer.taken == [48, 48]
+    assert writer.taken == [room, room]
     assert sequence.count == 1
     assert all(torch.equal(sequence.updates[name], update) for name, update in before.items())
 

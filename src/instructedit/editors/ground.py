@@ -74,19 +74,24 @@ def survey(backbone: Backbone, count: int, text: str = "") -> Ground | None:
 
 
 @torch.no_grad()
-def survey_blocks(backbone: Backbone, known: Sequence[Neurons], count: int, text: str = "") -> list[Ground]:
-    """As `survey`, the grounds of several blocks whose neurons are known, read at once."""
+def survey_blocks(
+    backbone: Backbone, known: Sequence[Neurons], count: int, text: str = "", share: float = SPARE
+) -> list[Ground]:
+    """As `survey`, the grounds of several blocks whose neurons are known, read at once.
+
+    A `share` of all neurons is spare.
+    """
     top = _cut(backbone, known)
     texts = ordinary_texts(backbone, text)
     some = texts[:: max(1, sum(len(passage.ids) for passage in texts) // count)]
     read = read_rows(top, some, [name for neurons in known for name in (neurons.gate, neurons.down)])
-    return [_ground(top, neurons, read) for neurons in known]
+    return [_ground(top, neurons, read, share) for neurons in known]
 
 
-def _ground(top: Backbone, neurons: Neurons, read: Sequence[Mapping[str, Tensor]]) -> Ground:
+def _ground(top: Backbone, neurons: Neurons, read: Sequence[Mapping[str, Tensor]], share: float) -> Ground:
     rows, used = (torch.cat([keys[name] for keys in read]) for name in (neurons.gate, neurons.down))
     one, writes = _constant(rows), _linear(top, neurons.down)[0]
-    spare = (used.abs().mean(0) * writes.norm(dim=1)).argsort()[: int(SPARE * len(writes))]
+    spare = (used.abs().mean(0) * writes.norm(dim=1)).argsort()[: int(share * len(writes))]
     layers = {name: _linear(top, name) for name in neurons.names if name != neurons.down}
     reads = {name: w.mT[spare] + bias[spare, None] * one for name, (w, bias) in layers.items()}
     squares = (used @ writes).square().mean(1)

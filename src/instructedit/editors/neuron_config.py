@@ -26,6 +26,7 @@ class NeuronConfig(DescentConfig):
     rate: float = 6.0
     depth: float = 0.17  # share of the blocks that lie before the first whose neurons are taken
     sites: int = 8  # blocks from there on
+    share: float = 0.3  # of a block's neurons, those that ordinary text uses least, may be taken
     rounds: int = 2  # what has not taken gets more, up to so many times
     asked: int = 16  # earlier edits that are tried after each batch, and get more where they are lost
     ordinary: int = 4000  # rows of ordinary text, about, that they stay shut at

@@ -113,7 +113,7 @@ class GateWriter:
     @property
     def grounds(self) -> list[Ground]:
         """What the blocks of the unedited model read of ordinary text, and their spare neurons; read once."""
-        settings = (tuple(self.neurons), self.config.ordinary, self.text)
+        settings = (tuple(self.neurons), self.config.ordinary, self.text, self.config.share)
         return self.found or remember(self.own, settings, lambda: survey_blocks(self.own, *settings))
 
     def read_ordinary(self) -> None:
@@ -253,7 +253,8 @@ def no_room(count: int) -> DataError:
     """That no more facts can be taken, `count` neurons being in use."""
     return DataError(
         f"no neurons are left for more facts in one model: {count} are in use. "
-        "Make fewer edits, or raise neurons.sites, the number of blocks written to."
+        "Make fewer edits, or raise neurons.sites, the number of blocks written to, or neurons.share, how many "
+        "of the neurons of each may be taken."
     )
 
 
