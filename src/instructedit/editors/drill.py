@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from instructedit.backbone import Backbone, Text, like_length
-from instructedit.backbone.past import Past, go_on
+from instructedit.backbone.past import Past, go_on_together
 from instructedit.errors import DataError
 from instructedit.factors import answer_rows
 
@@ -65,7 +65,7 @@ class Drill:
         """Logits ``[n v]`` where the answers of a `part` are predicted, whose they are, and their tokens."""
         states = [self.states[place] for place in part]
         if self.pasts:
-            top = go_on(backbone, states, [self.pasts[place] for place in part])
+            top = go_on_together(backbone, states, [self.pasts[place] for place in part])
         else:
             top = backbone.top(backbone.pad_states(states))
         rows, positions, targets = answer_rows([self.texts[place] for place in part], top.device)
