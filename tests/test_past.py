@@ -21,7 +21,7 @@ WAYS = pytest.mark.parametrize("way", [go_on, go_on_together])
 def behind(backbone: Backbone, moved: torch.Tensor, way: Way, wrong: int = 0) -> torch.Tensor:
     """The top behind the cuts, of `moved` states; each past lacks its first `wrong` tokens."""
     texts = texts_for(backbone)
-    pasts = read_pasts(backbone, backbone.prefix(texts))
+    pasts, _ = read_pasts(backbone, backbone.prefix(texts))
     rows = zip(pasts, moved, CUTS, texts, strict=True)
     pairs = [(past[..., wrong:cut, :], states[cut : len(text.ids)]) for past, states, cut, text in rows]
     return way(backbone, [states for _, states in pairs], [past for past, _ in pairs])

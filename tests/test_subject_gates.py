@@ -1,5 +1,6 @@
 """Facts that share a model by neurons of their own: open at their subjects, shut elsewhere, never shared."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,16 +10,19 @@ import torch
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors import subject_gates
+from instructedit.editors.heard import Heard, hear_subjects, read_ends
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.many import EditSequence
 from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.requests import EditorConfig
 from instructedit.editors.subject_gates import ENOUGH, GateWriter, start_writer
 from instructedit.editors.together import FactWriter
+from instructedit.editors.writing import read_keys
 from instructedit.errors import DataError
 from instructedit.evaluation.curve_edits import SolvedEdits, load_edits, save_edits
 from instructedit.evaluation.curve_folder import digest_cases
 from instructedit.factors import answer_nll
+from instructedit.types import EditCase
 from test_gates import levelled
 from test_together import STEPS, WORDS
 from tiny_editors import tiny_cases, tiny_editor
@@ -64,12 +68,27 @@ def test_a_batch_makes_its_answers_likelier(llama: Backbone) -> None:
     assert float((after - before).max()) < -0.02
 
 
+def hear(writer: GateWriter, cases: Sequence[EditCase], under: LowRankDelta) -> Heard:
+    return hear_subjects(writer.backbone, writer._names, cases, [()] * len(cases), under)
+
+
+def test_rows_at_which_subjects_end_are_the_means_over_contexts(llama: Backbone) -> None:
+    writer, cases = writer_of(EditSequence(made(llama), llama)), tiny_cases(3)
+    nothing = LowRankDelta({}, {})
+    found = read_ends(writer.backbone, writer._names, cases, nothing)
+    for place, case in enumerate(cases):
+        known = read_keys(writer.backbone, writer._names, case, (), nothing).subject
+        for name, rows in found.items():
+            torch.testing.assert_close(rows[place], known[name].mean(0), rtol=1e-3, atol=1e-4)
+    assert read_ends(writer.backbone, writer._names, [], nothing) == {}
+
+
 def test_facts_about_one_subject_open_at_the_same_rows(llama: Backbone) -> None:
     editor, case = made(llama), tiny_cases(1)[0]
     other = replace(case, prompt=f"People in {case.subject} speak", target_new="Greek")
     writer = writer_of(EditSequence(editor, llama))
     nothing = LowRankDelta({}, {})
-    heard = writer._hear([case, other], [(), ()], nothing)
+    heard = hear(writer, [case, other], nothing)
     assert heard.subjects == [0, 0]
     bends = writer._fit(writer.grounds[0], heard).bends
     open_at = (heard.rows[writer.grounds[0].neurons.gate] @ bends.mT > 0).float()
@@ -170,7 +189,7 @@ def test_an_earlier_fact_of_the_same_subject_is_no_stranger(llama: Backbone) -> 
     editor, case = made(llama), tiny_cases(1)[0]
     sequence = EditSequence(editor, llama)
     sequence.add([case], WORDS[:1])
-    heard = writer_of(sequence)._hear([case], [()], sequence.delta)
+    heard = hear(writer_of(sequence), [case], sequence.delta)
     for ground in writer_of(sequence).grounds:
         name = ground.neurons.gate
         own = writer_of(sequence).past[name]
@@ -214,7 +233,7 @@ def test_a_subject_that_hardly_stands_out_is_read_in_no_smaller_unit_than_the_sp
     """So nothing that lies within a few standard deviations is read many times as loud as the subject."""
     writer, case = writer_of(EditSequence(made(llama), llama)), tiny_cases(1)[0]
     ground, nothing = writer.grounds[0], LowRankDelta({}, {})
-    heard = writer._hear([case], [()], nothing)
+    heard = hear(writer, [case], nothing)
     gate = ground.neurons.gate
     alike = heard.rows[gate][heard.owner == 0]  # once more, as somebody else's
     rows = {gate: torch.cat([heard.rows[gate], alike])}

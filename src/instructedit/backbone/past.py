@@ -21,17 +21,20 @@ Past = Float[Tensor, "l two h _ c"]  # by block above the cut, keys and values o
 
 
 @torch.no_grad()
-def read_pasts(backbone: Backbone, hidden: Float[Tensor, "b t d"]) -> Float[Tensor, "b l two h t c"]:
-    """What every token of some texts leaves to those behind it, of hidden states from `Backbone.prefix`.
+def read_pasts(
+    backbone: Backbone, hidden: Float[Tensor, "b t d"]
+) -> tuple[Float[Tensor, "b l two h t c"], Float[Tensor, "b t d"]]:
+    """What every token of some texts leaves to those behind it, and their top.
 
+    `hidden` are states from `Backbone.prefix`.
     Row i up to token n is the `Past` of text i's first n tokens.
     """
     cache = DynamicCache()
     mask = torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device)
-    backbone.run_top(hidden, attention_mask=mask, past_key_values=cache, use_cache=True)
+    output = backbone.run_top(hidden, attention_mask=mask, past_key_values=cache, use_cache=True)
     layers = cache.layers[backbone.first_block :]
     pairs = [torch.stack([layer.keys, layer.values], dim=1) for layer in layers]  # type: ignore[list-item]
-    return torch.stack(pairs, dim=1)
+    return torch.stack(pairs, dim=1), output.last_hidden_state
 
 
 def go_on(
@@ -95,7 +98,7 @@ def can_go_on(backbone: Backbone) -> bool:
     """Whether a model gives the same from a past as from the whole text: both ways are tried on a few."""
     hidden = backbone.pad_states(backbone.encode([Text(TRIED, 1)]))
     try:
-        past = read_pasts(backbone, hidden)[0]
+        past = read_pasts(backbone, hidden)[0][0]
         cuts = [hidden[0, 2:], hidden[0, 4:]], [past[..., :2, :], past[..., :4, :]]
         tried = [run(backbone, *cuts) for run in (go_on, go_on_together)]
     except UNABLE:

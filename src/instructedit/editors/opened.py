@@ -1,7 +1,7 @@
 """The texts of a course that neurons can move at all, each from where one first opens."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Drill, Practice, encode_drill
 from instructedit.editors.ground import TOKENS
 from instructedit.editors.tails import goes_on
-from instructedit.factors import watch_sites
+from instructedit.factors import answer_rows, watch_sites
 
 ROOM = 1 << 30  # bytes that pasts may take in memory; beyond it, texts are run whole
 
@@ -50,51 +50,56 @@ def prepare_opened(
     least: float,
     under: LowRankDelta,
 ) -> Drill:
-    """As `prepare_drill`, of the texts in which the model hears neurons before its answer ends.
+    """A drill of the texts in which the model hears neurons before its answer ends, from where it does.
 
     `reads` takes from a layer's input what each neuron passes on; one that passes on `least` is heard. What
     lies before it is as it was whatever the neurons write: it is read once, with `under` in force, which has
-    them.
+    them. Texts to be left alone are to stay as they are then: earlier edits hold.
     """
     whole = encode_drill(backbone, practice)
-    firsts, pasts = _listen(backbone, whole, reads, least, under)
-    heard = replace(whole, states={place: whole.states[place] for place in firsts}).compared(backbone)
-    if not pasts:
-        return heard
-    texts = list(whole.texts)
-    for place, first in firsts.items():
-        texts[place] = texts[place].after(first)
-    states = {place: heard.states[place][first:-1] for place, first in firsts.items()}
-    return replace(heard, texts=texts, states=states, pasts=pasts)
-
-
-def _listen(
-    backbone: Backbone,
-    drill: Drill,
-    reads: Mapping[str, Float[Tensor, "k _"]],
-    least: float,
-    under: LowRankDelta,
-) -> tuple[dict[int, int], dict[int, Past]]:
-    """By place of a text where a neuron is first heard, or its answer asked, and what lies before; none
-    where the model cannot go on from that, or there is no room for it."""
-    able = goes_on(backbone)
-    firsts: dict[int, int] = {}
-    pasts: dict[int, Past] = {}
-    taken = 0
+    heard = _Heard(goes_on(backbone))
     with under.applied_to(backbone.model), watch_sites(backbone) as (inputs, _):
-        for part in like_length(drill.states, drill.texts, TOKENS):
-            hidden = backbone.pad_states([drill.states[place] for place in part])
-            known = read_pasts(backbone, hidden) if able else backbone.top(hidden)
-            found = _first_heard(inputs, reads, least).tolist()
-            for row, (place, first) in enumerate(zip(part, found, strict=True)):
-                text = drill.texts[place]
-                if first < _last(text):
-                    firsts[place] = min(first, text.answer_start - 1)
-                    if able:
-                        pasts[place] = known[row, ..., : firsts[place], :].clone()
-                        taken += pasts[place].nbytes
-            able = able and taken < ROOM
-    return firsts, pasts if able else {}
+        for part in like_length(whole.states, whole.texts, TOKENS):
+            heard.add(backbone, whole, part, lambda: _first_heard(inputs, reads, least))
+    states = {place: whole.states[place] for place in heard.firsts}
+    if not heard.able:
+        return replace(whole, states=states, before=heard.before)
+    texts = list(whole.texts)
+    for place, first in heard.firsts.items():
+        texts[place], states[place] = texts[place].after(first), states[place][first:-1]
+    return replace(whole, texts=texts, states=states, before=heard.before, pasts=heard.pasts)
+
+
+@dataclass
+class _Heard:
+    """By place of a text in which a neuron is heard: the first token that has to be run, what lies before it,
+    and what is predicted of texts to be left alone.
+
+    Where the model cannot go on from pasts, or they take too much room, there are none: `able` is false.
+    """
+
+    able: bool
+    firsts: dict[int, int] = field(default_factory=dict)
+    pasts: dict[int, Past] = field(default_factory=dict)
+    before: dict[int, Tensor] = field(default_factory=dict)
+
+    def add(self, backbone: Backbone, drill: Drill, part: Sequence[int], first: Callable[[], Tensor]) -> None:
+        """Run some texts; `first` gives the first token of each at which any neuron was loud."""
+        hidden = backbone.pad_states([drill.states[place] for place in part])
+        known, top = read_pasts(backbone, hidden) if self.able else (None, backbone.top(hidden))
+        rows = {place: row for row, place in enumerate(part)}
+        loud = {
+            place: n for place, n in zip(part, first().tolist(), strict=True) if n < _last(drill.texts[place])
+        }
+        for place, token in loud.items():
+            self.firsts[place] = min(token, drill.texts[place].answer_start - 1)
+            if known is not None:
+                self.pasts[place] = known[rows[place], ..., : self.firsts[place], :].clone()
+        kept = [place for place in loud if place >= drill.fits]
+        owner, positions, _ = answer_rows([drill.texts[place] for place in kept], top.device)
+        predicted = backbone.logits(top[[rows[place] for place in kept]][owner, positions])
+        self.before |= {place: predicted[owner == number] for number, place in enumerate(kept)}
+        self.able = self.able and sum(past.nbytes for past in self.pasts.values()) < ROOM
 
 
 def _last(text: Text) -> int:

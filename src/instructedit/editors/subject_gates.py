@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
 
@@ -12,45 +12,28 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text
 from instructedit.backbone.neurons import Neurons, find_neurons
-from instructedit.data.paraphrase import make_rephrases
-from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
 from instructedit.editors.course import Company, plan_course
 from instructedit.editors.covariance import remember
 from instructedit.editors.drill import Practice
 from instructedit.editors.gates import MOST, bend, replace_neurons
-from instructedit.editors.ground import Ground, read_rows, reorder, survey_blocks
-from instructedit.editors.location import CONTEXTS, early_blocks, last_of
+from instructedit.editors.ground import Ground, reorder, survey_blocks
+from instructedit.editors.heard import Heard, hear_subjects, read_ends
+from instructedit.editors.location import early_blocks
 from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.opened import drop_unheard, prepare_opened
-from instructedit.editors.polish import in_force
 from instructedit.editors.requests import EditorConfig
 from instructedit.editors.separation import separate
 from instructedit.editors.together import FactWriter, Page, descend_together
-from instructedit.editors.writing import read_keys
 from instructedit.errors import DataError
 from instructedit.types import EditCase
 
-WORDINGS = 8  # of a request, beside those behind neutral contexts, that its neurons are to open at
 SPARE = "spare:"  # before a layer's name: the neurons that may be taken, in order
 ENOUGH = 4.0  # as `Fit` has it: nine facts in ten stand out by more, in any of the blocks
 RIDGE, FITS = 1e-3, 60  # of the separation, and its steps of L-BFGS
 SHUT = 0.01  # of what is passed on at a subject: less moves nothing
 DECAY = 0.002  # of the square of what is written, in units of its steps
 ALONE = Company((), (), 0, 0, 0.0)  # facts that shut gates keep apart need no company
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What the MLPs of some blocks read of a batch's requests, a row a token, and which subject ends there.
-
-    `owner` is the number of that subject among those of the batch, or −1 elsewhere; `subjects` gives each
-    fact's: facts about the same one open at the same rows.
-    """
-
-    rows: dict[str, Float[Tensor, "n d"]]
-    owner: Int[Tensor, " n"]
-    subjects: list[int]
 
 
 @dataclass(frozen=True)
@@ -145,17 +128,23 @@ class GateWriter:
     @torch.no_grad()
     def hold(self, cases: Sequence[EditCase], under: LowRankDelta) -> None:
         """Later facts shall leave the subjects of these alone."""
-        names = [ground.neurons.gate for ground in self.grounds]
-        for case in cases:
-            for name, keys in read_keys(self.backbone, names, case, (), under).subject.items():
-                row = keys.mean(0, keepdim=True)
-                self.past[name] = torch.cat([self.past.get(name, row[:0]), row])
+        for name, rows in read_ends(self.backbone, self._names, cases, under).items():
+            self.past[name] = torch.cat([self.past.get(name, rows[:0]), rows])
+
+    @property
+    def _names(self) -> list[str]:
+        """The layers that neurons read with."""
+        return [ground.neurons.gate for ground in self.grounds]
 
     def _open(
         self, cases: Sequence[EditCase], near: Sequence[Sequence[str]], under: LowRankDelta
     ) -> tuple[LowRankDelta, Page]:
         """The neurons of a batch, which write nothing yet, and where what they write goes."""
-        heard, page, opened = self._hear(cases, near, under), Page(), LowRankDelta({}, {})
+        heard, page, opened = (
+            hear_subjects(self.backbone, self._names, cases, near, under),
+            Page(),
+            LowRankDelta({}, {}),
+        )
         fit = cache(lambda place: self._fit(self.grounds[place], heard))
         for place, facts in self._assign(cases, lambda place: fit(place).margins).items():
             ground = self.grounds[place]
@@ -211,27 +200,6 @@ class GateWriter:
         first."""
         return sorted(taken, key=lambda place: taken[place])
 
-    def _hear(self, cases: Sequence[EditCase], near: Sequence[Sequence[str]], under: LowRankDelta) -> Heard:
-        names, skip = [ground.neurons.gate for ground in self.grounds], len(self.backbone.start_ids)
-        texts, ends = [], []
-        known: dict[str, int] = {}
-        subjects = [known.setdefault(subject_of(case) or case.prompt, len(known)) for case in cases]
-        for case, others, number in zip(cases, near, subjects, strict=True):
-            subject = subject_of(case)
-            for prompt in _wordings(case, subject):
-                texts.append(self.backbone.text(prompt))
-                ends.append((last_of(self.backbone, prompt, subject, texts[-1].ids), number))
-            strange = [self.backbone.text(case.prompt.replace(subject, name)) for name in others]
-            texts += strange
-            ends += [(0, -1)] * len(strange)
-        with in_force(self.backbone, under):
-            read = read_rows(self.backbone, texts, names)
-        owner = [torch.full((len(text.ids),), -1) for text in texts]
-        for own, (place, number) in zip(owner, ends, strict=True):
-            own[place] = number
-        rows = {name: torch.cat([keys[name][skip:] for keys in read]) for name in names}
-        return Heard(rows, torch.cat([own[skip:] for own in owner]).to(self.backbone.device), subjects)
-
     def _fit(self, ground: Ground, heard: Heard) -> Fit:
         """What the neurons of a batch's facts would read with in one block, each at its own subject alone."""
         rows, owner = heard.rows[ground.neurons.gate], heard.owner
@@ -276,13 +244,6 @@ def start_writer(
     if known and len(known) == len(blocks):
         return gated(backbone, own, known, config.text)
     return FactWriter(backbone, config.together, config.text) if config.together.steps else None
-
-
-def _wordings(case: EditCase, subject: str) -> list[str]:
-    """The request behind neutral contexts, and in other words that name its subject."""
-    behind = [f"{context} {case.prompt}".lstrip() for context in CONTEXTS]
-    others = make_rephrases(replace(case, subject=subject), 0, WORDINGS)
-    return [*behind, *(prompt for prompt in others if subject and subject in prompt)]
 
 
 def _among(

@@ -40,7 +40,7 @@ def cut_texts(
         firsts = torch.zeros_like(firsts)
         pasts = [hidden.new_zeros(1, 2, 1, 0, 1)] * len(texts)
     else:
-        known = read_pasts(backbone, hidden)
+        known, _ = read_pasts(backbone, hidden)
         pasts = [past[..., :first, :] for past, first in zip(known, firsts.tolist(), strict=True)]
     cuts = list(zip(texts, hidden, firsts.tolist(), strict=True))
     states = [rows[first : len(text.ids)] for text, rows, first in cuts]

@@ -1,0 +1,95 @@
+"""What a model reads where the subjects of facts end, and elsewhere in what is asked of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from instructedit.backbone import Backbone, Text
+from instructedit.data.paraphrase import make_rephrases
+from instructedit.data.subjects import subject_of
+from instructedit.delta import LowRankDelta
+from instructedit.editors.ground import read_rows
+from instructedit.editors.location import CONTEXTS, last_of
+from instructedit.editors.polish import in_force
+from instructedit.types import EditCase
+
+WORDINGS = 8  # of a request, beside those behind neutral contexts, that its neurons are to open at
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the MLPs of some blocks read of a batch's requests, a row a token, and which subject ends there.
+
+    `owner` is the number of that subject among those of the batch, or −1 elsewhere; `subjects` gives each
+    fact's: facts about the same one open at the same rows.
+    """
+
+    rows: dict[str, Float[Tensor, "n d"]]
+    owner: Int[Tensor, " n"]
+    subjects: list[int]
+
+
+def hear_subjects(
+    backbone: Backbone,
+    names: Sequence[str],
+    cases: Sequence[EditCase],
+    near: Sequence[Sequence[str]],
+    under: LowRankDelta,
+) -> Heard:
+    """What some layers read of facts in several wordings, with the edits `under` them in force.
+
+    The same is asked of the names `near` each subject, which are nobody's. Start tokens are left out.
+    """
+    texts, ends = [], []
+    known: dict[str, int] = {}
+    subjects = [known.setdefault(subject_of(case) or case.prompt, len(known)) for case in cases]
+    for case, others, number in zip(cases, near, subjects, strict=True):
+        subject = subject_of(case)
+        told, places = _find_ends(backbone, subject, _wordings(case, subject))
+        strange = [backbone.text(case.prompt.replace(subject, name)) for name in others]
+        texts += [*told, *strange]
+        ends += [*((place, number) for place in places), *((0, -1) for _ in strange)]
+    with in_force(backbone, under):
+        read = read_rows(backbone, texts, names)
+    owner = [torch.full((len(text.ids),), -1) for text in texts]
+    for own, (place, number) in zip(owner, ends, strict=True):
+        own[place] = number
+    skip = len(backbone.start_ids)
+    rows = {name: torch.cat([keys[name][skip:] for keys in read]) for name in names}
+    return Heard(rows, torch.cat([own[skip:] for own in owner]).to(backbone.device), subjects)
+
+
+def read_ends(
+    backbone: Backbone, names: Sequence[str], cases: Sequence[EditCase], under: LowRankDelta
+) -> dict[str, Float[Tensor, "k _"]]:
+    """What some layers read where the subject of each fact ends, the mean over neutral contexts."""
+    if not cases:
+        return {}
+    found = [_find_ends(backbone, subject_of(case), _behind(case)) for case in cases]
+    with in_force(backbone, under):
+        read = read_rows(backbone, [text for texts, _ in found for text in texts], names)
+    ends = [place for _, places in found for place in places]
+    pairs = list(zip(read, ends, strict=True))
+    rows = {name: torch.stack([keys[name][end] for keys, end in pairs]) for name in names}
+    return {name: own.view(len(cases), -1, own.shape[1]).mean(1) for name, own in rows.items()}
+
+
+def _find_ends(backbone: Backbone, subject: str, prompts: Sequence[str]) -> tuple[list[Text], list[int]]:
+    """Prompts as texts, and the place at which the subject ends in each."""
+    texts = [backbone.text(prompt) for prompt in prompts]
+    pairs = zip(prompts, texts, strict=True)
+    return texts, [last_of(backbone, prompt, subject, text.ids) for prompt, text in pairs]
+
+
+def _wordings(case: EditCase, subject: str) -> list[str]:
+    """The request behind neutral contexts, and in other words that name its subject."""
+    others = make_rephrases(replace(case, subject=subject), 0, WORDINGS)
+    return [*_behind(case), *(prompt for prompt in others if subject and subject in prompt)]
+
+
+def _behind(case: EditCase) -> list[str]:
+    """The request behind neutral contexts."""
+    return [f"{context} {case.prompt}".lstrip() for context in CONTEXTS]
