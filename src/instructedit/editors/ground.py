@@ -23,15 +23,16 @@ RIDGE = 1e-3  # of the mean square of what ordinary text reads
 class Ground:
     """The `neurons` of a block, and the model cut below it, or below the first of several.
 
-    `rows` is what its MLP reads in ordinary text, `one` the direction along which every such row is about 1,
-    `size` the root mean square of what the MLP gives, and `usual` that of its median row. `spare` are the
-    neurons that ordinary text uses least, the least used first, of `inner` that there are: by layer what each
-    `reads` with, constants told by way of `one`, and what each `writes`.
+    `rows` is what its MLP reads in ordinary text, whose tokens are `ids`, `one` the direction along which
+    every such row is about 1, `size` the root mean square of what the MLP gives, and `usual` that of its
+    median row. `spare` are the neurons that ordinary text uses least, the least used first, of `inner` that
+    there are: by layer what each `reads` with, constants told by way of `one`, and what each `writes`.
     """
 
     top: Backbone
     neurons: Neurons
     rows: Float[Tensor, "n d"]
+    ids: Int[Tensor, " n"]
     one: Float[Tensor, " d"]
     size: float
     usual: float
@@ -85,10 +86,17 @@ def survey_blocks(
     texts = ordinary_texts(backbone, text)
     some = texts[:: max(1, sum(len(passage.ids) for passage in texts) // count)]
     read = read_rows(top, some, [name for neurons in known for name in (neurons.gate, neurons.down)])
-    return [_ground(top, neurons, read, share) for neurons in known]
+    ids = torch.tensor([token for passage in some for token in passage.ids], device=backbone.device)
+    return [_ground(top, neurons, read, ids, share) for neurons in known]
 
 
-def _ground(top: Backbone, neurons: Neurons, read: Sequence[Mapping[str, Tensor]], share: float) -> Ground:
+def _ground(
+    top: Backbone,
+    neurons: Neurons,
+    read: Sequence[Mapping[str, Tensor]],
+    ids: Int[Tensor, " n"],
+    share: float,
+) -> Ground:
     rows, used = (torch.cat([keys[name] for keys in read]) for name in (neurons.gate, neurons.down))
     one, writes = _constant(rows), _linear(top, neurons.down)[0]
     spare = (used.abs().mean(0) * writes.norm(dim=1)).argsort()[: int(share * len(writes))]
@@ -96,7 +104,7 @@ def _ground(top: Backbone, neurons: Neurons, read: Sequence[Mapping[str, Tensor]
     reads = {name: w.mT[spare] + bias[spare, None] * one for name, (w, bias) in layers.items()}
     squares = (used @ writes).square().mean(1)
     size, usual = float(squares.mean().sqrt()), float(squares.median().sqrt())
-    return Ground(top, neurons, rows, one, size, usual, len(writes), spare, reads, writes[spare])
+    return Ground(top, neurons, rows, ids, one, size, usual, len(writes), spare, reads, writes[spare])
 
 
 def _cut(backbone: Backbone, known: Sequence[Neurons]) -> Backbone:

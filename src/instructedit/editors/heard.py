@@ -11,12 +11,16 @@ from instructedit.backbone import Backbone, Text
 from instructedit.data.paraphrase import make_rephrases
 from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
+from instructedit.editors.drill import Practice
 from instructedit.editors.ground import read_rows
 from instructedit.editors.location import CONTEXTS, last_of
 from instructedit.editors.polish import in_force
 from instructedit.types import EditCase
 
 WORDINGS = 8  # of a request, beside those behind neutral contexts, that its neurons are to open at
+LEADS = ("", "The")  # before a subject: its first token may be another at the beginning of a text
+
+Form = tuple[tuple[int, ...], int]  # tokens of a subject, and its number
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,14 @@ class Heard:
     """What the MLPs of some blocks read of a batch's requests, a row a token, and which subject ends there.
 
     `owner` is the number of that subject among those of the batch, or −1 elsewhere; `subjects` gives each
-    fact's: facts about the same one open at the same rows.
+    fact's: facts about the same one open at the same rows. `forms` are the tokens of subjects with their
+    numbers, so that they are known in other texts too.
     """
 
     rows: dict[str, Float[Tensor, "n d"]]
     owner: Int[Tensor, " n"]
     subjects: list[int]
+    forms: list[Form]
 
 
 def hear_subjects(
@@ -41,25 +47,62 @@ def hear_subjects(
 ) -> Heard:
     """What some layers read of facts in several wordings, with the edits `under` them in force.
 
-    The same is asked of the names `near` each subject, which are nobody's. Start tokens are left out.
+    The same is asked of the names `near` each subject, which are nobody's unless they are subjects too. Start
+    tokens are left out.
     """
-    texts, ends = [], []
-    known: dict[str, int] = {}
-    subjects = [known.setdefault(subject_of(case) or case.prompt, len(known)) for case in cases]
+    texts, owner = [], []
+    subjects, forms = number_subjects(backbone, cases)
     for case, others, number in zip(cases, near, subjects, strict=True):
         subject = subject_of(case)
-        told, places = _find_ends(backbone, subject, _wordings(case, subject))
+        told, ends = _find_ends(backbone, subject, _wordings(case, subject))
         strange = [backbone.text(case.prompt.replace(subject, name)) for name in others]
+        owner += [find_subjects(torch.tensor(text.ids), forms) for text in (*told, *strange)]
+        for own, end in zip(owner[len(texts) :], ends, strict=False):
+            own[end] = number
         texts += [*told, *strange]
-        ends += [*((place, number) for place in places), *((0, -1) for _ in strange)]
     with in_force(backbone, under):
         read = read_rows(backbone, texts, names)
-    owner = [torch.full((len(text.ids),), -1) for text in texts]
-    for own, (place, number) in zip(owner, ends, strict=True):
-        own[place] = number
     skip = len(backbone.start_ids)
     rows = {name: torch.cat([keys[name][skip:] for keys in read]) for name in names}
-    return Heard(rows, torch.cat([own[skip:] for own in owner]).to(backbone.device), subjects)
+    return Heard(rows, torch.cat([own[skip:] for own in owner]).to(backbone.device), subjects, forms)
+
+
+def number_subjects(backbone: Backbone, cases: Sequence[EditCase]) -> tuple[list[int], list[Form]]:
+    """The number of each fact's subject, and all subjects' tokens, short ones first; a fact may have none."""
+    known: dict[str, int] = {}
+    subjects = [known.setdefault(subject_of(case) or case.prompt, len(known)) for case in cases]
+    names = {subject_of(case): number for case, number in zip(cases, subjects, strict=True)}
+    forms = {
+        backbone.text(f"{lead} {name}".lstrip()).ids[len(backbone.text(lead).ids) :]: number
+        for name, number in names.items()
+        if name
+        for lead in LEADS
+    }
+    return subjects, sorted(forms.items(), key=lambda form: len(form[0]))
+
+
+def find_subjects(ids: Int[Tensor, " n"], forms: Sequence[Form]) -> Int[Tensor, " n"]:
+    """The number of the subject that ends at each token, of several the longest; −1 where none does."""
+    owner = torch.full_like(ids, -1)
+    for form, number in forms:
+        if len(form) <= len(ids):
+            same = (ids.unfold(0, len(form), 1) == ids.new_tensor(form)).all(1)
+            owner[len(form) - 1 :][same] = number
+    return owner
+
+
+def spare_subjects(
+    backbone: Backbone, cases: Sequence[EditCase], practices: Sequence[Practice]
+) -> list[Practice]:
+    """The practices of a batch without texts to be left alone that name another fact's subject."""
+    subjects, forms = number_subjects(backbone, cases)
+    named = {
+        text: set(find_subjects(torch.tensor(text.ids), forms).tolist())
+        for practice in practices
+        for text in practice.keep
+    }
+    pairs = zip(practices, subjects, strict=True)
+    return [replace(one, keep=tuple(t for t in one.keep if named[t] <= {-1, own})) for one, own in pairs]
 
 
 def read_ends(

@@ -16,6 +16,7 @@ from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.mending import mend, plan_mending
 from instructedit.editors.opinions import Opinion, is_opinion, join_opinions, read_opinions
 from instructedit.editors.subject_gates import Writer, start_writer
+from instructedit.editors.together import Pair
 from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
 from instructedit.progress import track
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 CHUNK = 16  # edits whose rows are in memory at one time
 WRITTEN = 64  # facts that are written at one time at the most
-
-Pair = tuple[EditCase, str]  # an edit and its instruction
 
 
 def edit_many(
@@ -167,8 +166,9 @@ class EditSequence:
         found = [(case, texts.practice(self.own, case, words)) for case, words in pairs]
         known = [(case, practice) for case, practice in found if practice]
         near = [texts.near(self.own, case) for case, _ in known]
-        drawn = random.Random(self.count).sample(past, min(settings.replay * settings.steps, len(past)))
-        earlier = self._answers(drawn)
+        related = writer.related([case for case, _ in known], past)
+        count = min(settings.replay * settings.steps, len(related))
+        earlier = self._answers(random.Random(self.count).sample(related, count))
         change = writer.write(
             [case for case, _ in known], [practice for _, practice in known], near, earlier, self.delta
         )

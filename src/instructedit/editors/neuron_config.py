@@ -1,7 +1,6 @@
 """How facts that share a model get neurons of their own."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from instructedit.editors.drill import DescentConfig
 
@@ -14,16 +13,15 @@ class NeuronConfig(DescentConfig):
     ends. The unit of `rate` is the usual size of what an MLP gives.
     """
 
-    replay: ClassVar[int] = 0  # earlier edits a step: shut neurons need no company
-
     each: int = 0  # that a fact gets, each in another stretch of blocks
     steps: int = 20
     fit: int = 2
     keep: int = 1
-    weight: float = 0.3
+    weight: float = 0.15
     margin: float = 0.1
     whole: bool = True
     rate: float = 6.0
+    replay: int = 4  # a step, texts that earlier edits of the same subjects answer
     depth: float = 0.17  # share of the blocks that lie before the first whose neurons are taken
     sites: int = 8  # blocks from there on
     share: float = 0.3  # of a block's neurons, those that ordinary text uses least, may be taken

@@ -12,19 +12,20 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text
 from instructedit.backbone.neurons import Neurons, find_neurons
+from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
 from instructedit.editors.course import Company, plan_course
 from instructedit.editors.covariance import remember
 from instructedit.editors.drill import Practice
 from instructedit.editors.gates import MOST, bend, replace_neurons
 from instructedit.editors.ground import Ground, reorder, survey_blocks
-from instructedit.editors.heard import Heard, hear_subjects, read_ends
+from instructedit.editors.heard import Heard, find_subjects, hear_subjects, read_ends, spare_subjects
 from instructedit.editors.location import early_blocks
 from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.opened import drop_unheard, prepare_opened
 from instructedit.editors.requests import EditorConfig
 from instructedit.editors.separation import separate
-from instructedit.editors.together import FactWriter, Page, descend_together
+from instructedit.editors.together import FactWriter, Page, Pair, descend_together
 from instructedit.errors import DataError
 from instructedit.types import EditCase
 
@@ -33,7 +34,6 @@ ENOUGH = 4.0  # as `Fit` has it: nine facts in ten stand out by more, in any of 
 RIDGE, FITS = 1e-3, 60  # of the separation, and its steps of L-BFGS
 SHUT = 0.01  # of what is passed on at a subject: less moves nothing
 DECAY = 0.002  # of the square of what is written, in units of its steps
-ALONE = Company((), (), 0, 0, 0.0)  # facts that shut gates keep apart need no company
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,23 @@ class GateWriter:
     ) -> LowRankDelta:
         """One update (b = 1) that is added to those in force `under` it.
 
-        What the neurons write is found by `descend_together` from zero. `near` are names like each subject;
-        the texts that edits `earlier` answer are not asked.
+        What the neurons write is found by `descend_together` from zero. `near` are names like each subject,
+        `earlier` texts that edits before answer.
         Errors: `DataError` where there are no spare neurons left.
         """
         opened, page = self._open(cases, near, under)
         change, least = under + opened, SHUT * self.passed
-        heard = drop_unheard(self.backbone, practices, page.reads, least, change)
-        course = plan_course(heard, ALONE, self.config, random.Random(cases[0].prompt))
+        alone = spare_subjects(self.backbone, cases, practices)
+        heard = drop_unheard(self.backbone, alone, page.reads, least, change)
+        company = Company(earlier, (), self.config.replay, 0, 0.0)
+        course = plan_course(heard, company, self.config, random.Random(cases[0].prompt))
         drill = prepare_opened(self.backbone, course.practice, page.reads, least, change)
         return opened + descend_together(self.backbone, page, drill, course.steps, self.config, change)
+
+    def related(self, cases: Sequence[EditCase], past: Sequence[Pair]) -> Sequence[Pair]:
+        """The edits `past` that some facts are practised beside: shut neurons keep other subjects apart."""
+        subjects = {subject_of(case) for case in cases}
+        return [pair for pair in past if subject_of(pair[0]) in subjects]
 
     @torch.no_grad()
     def hold(self, cases: Sequence[EditCase], under: LowRankDelta) -> None:
@@ -205,7 +212,9 @@ class GateWriter:
         rows, owner = heard.rows[ground.neurons.gate], heard.owner
         past = self.past.get(ground.neurons.gate, rows[:0])
         every = torch.cat([rows, past[~_among(past, rows, owner)], ground.rows])
-        whose = torch.cat([owner, owner.new_full((len(every) - len(owner),), -1)])
+        ordinary = find_subjects(ground.ids, heard.forms)
+        between = owner.new_full((len(every) - len(owner) - len(ordinary),), -1)
+        whose = torch.cat([owner, between, ordinary])
         meant = whose[:, None] == torch.tensor(heard.subjects, device=whose.device)
         along = separate(every, meant, ground.one, RIDGE, FITS)
         pairs = list(zip((every @ along.mT).mT, meant.mT, strict=True))

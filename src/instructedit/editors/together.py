@@ -19,6 +19,8 @@ from instructedit.editors.polish import add_gradients, in_force, rate_at
 from instructedit.editors.writing import read_keys
 from instructedit.types import EditCase
 
+Pair = tuple[EditCase, str]  # an edit and its instruction
+
 
 @dataclass(frozen=True)
 class TogetherConfig(DescentConfig):
@@ -116,6 +118,10 @@ class FactWriter:
         for case in cases:
             for name, keys in read_keys(self.backbone, self.names, case, (), under).subject.items():
                 self.systems[name] = self.systems[name] + keys.double().mT @ keys.double()
+
+    def related(self, cases: Sequence[EditCase], past: Sequence[Pair]) -> Sequence[Pair]:
+        """The edits `past` that some facts are practised beside: keys add up, so any of them."""
+        return past
 
     def _open(
         self, cases: Sequence[EditCase], near: Sequence[Sequence[str]], under: LowRankDelta | None
