@@ -10,6 +10,7 @@ import torch
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors import subject_gates
+from instructedit.editors.course import Company, Course
 from instructedit.editors.heard import Heard, hear_subjects, read_ends
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.many import EditSequence
@@ -94,6 +95,43 @@ def test_facts_about_one_subject_open_at_the_same_rows(llama: Backbone) -> None:
     open_at = (heard.rows[writer.grounds[0].neurons.gate] @ bends.mT > 0).float()
     assert (open_at[heard.owner == 0].mean(0) > 0.8).all()
     assert (open_at[heard.owner < 0] == 0).all()
+
+
+def test_ordinary_text_that_names_the_subject_is_where_its_neuron_may_open(llama: Backbone) -> None:
+    case, nothing = tiny_cases(1)[0], LowRankDelta({}, {})
+    writer = writer_of(EditSequence(made(llama), llama))
+    heard, ground = hear(writer, [case], nothing), writer.grounds[0]
+    own = heard.rows[ground.neurons.gate][heard.owner == 0]
+    form = torch.tensor(heard.forms[0][0])
+    passage = torch.cat([torch.cat([ground.rows[: len(form) - 1], row[None]]) for row in own])
+    rows, ids = torch.cat([passage, ground.rows]), torch.cat([form.repeat(len(own)), ground.ids])
+    margins = [
+        float(writer._fit(replace(ground, rows=rows, ids=known), heard).margins)
+        for known in (ids, torch.full_like(ids, -1))
+    ]
+    assert margins[0] > 1.0
+    assert margins[1] < 0.1
+
+
+def test_facts_are_practised_beside_earlier_ones_about_their_subjects(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other = tiny_cases(2)
+    later = replace(first, prompt=f"People in {first.subject} speak", target_new="Greek")
+    seen: list[set[str]] = []
+    plan = subject_gates.plan_course
+
+    def spied(practices: object, company: Company, *rest: object) -> Course:
+        seen.append({llama.tokenizer.decode(text.ids) for text in company.earlier})
+        return plan(practices, company, *rest)
+
+    monkeypatch.setattr(subject_gates, "plan_course", spied)
+    sequence = EditSequence(made(llama, replay=2), llama)
+    for case in (first, other, later):
+        sequence.add([case], WORDS[:1])
+    assert seen[:2] == [set(), set()]
+    assert any(text.endswith(f"{first.prompt} {first.target_new}") for text in seen[2])
+    assert not any(other.subject in text for text in seen[2])
 
 
 def test_each_fact_takes_neurons_of_its_own_in_different_blocks(llama: Backbone) -> None:
