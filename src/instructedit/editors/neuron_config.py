@@ -17,7 +17,7 @@ class NeuronConfig(DescentConfig):
     steps: int = 20
     fit: int = 2
     keep: int = 1
-    weight: float = 0.15
+    weight: float = 0.3
     margin: float = 0.1
     whole: bool = True
     rate: float = 6.0
