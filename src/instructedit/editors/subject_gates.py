@@ -147,11 +147,8 @@ class GateWriter:
         self, cases: Sequence[EditCase], near: Sequence[Sequence[str]], under: LowRankDelta
     ) -> tuple[LowRankDelta, Page]:
         """The neurons of a batch, which write nothing yet, and where what they write goes."""
-        heard, page, opened = (
-            hear_subjects(self.backbone, self._names, cases, near, under),
-            Page(),
-            LowRankDelta({}, {}),
-        )
+        heard = hear_subjects(self.backbone, self._names, cases, near, under)
+        page, opened = Page(), LowRankDelta({}, {})
         fit = cache(lambda place: self._fit(self.grounds[place], heard))
         for place, facts in self._assign(cases, lambda place: fit(place).margins).items():
             ground = self.grounds[place]
