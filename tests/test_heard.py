@@ -10,7 +10,6 @@ from instructedit.editors.heard import (
     find_subjects,
     hear_subjects,
     number_subjects,
-    spare_subjects,
 )
 from instructedit.types import EditCase
 from tiny_models import tiny_backbone
@@ -62,6 +61,8 @@ def test_a_name_near_one_subject_that_is_another_of_the_batch_is_that_one(llama:
 def test_what_another_fact_changes_is_not_to_be_left_alone(llama: Backbone) -> None:
     texts = [llama.text(prompt, "good") for prompt in ("Paris is", "London is", "I think that is")]
     practice = Practice((llama.text("Paris is", "bad"),), tuple(texts))
-    spared = spare_subjects(llama, [fact("Paris"), fact("London")], [practice, practice])
+    name, cases = llama.sites[0].name, [fact("Paris"), fact("London")]
+    heard = hear_subjects(llama, [name], cases, [(), ()], LowRankDelta({}, {}))
+    spared = heard.spare([practice, practice])
     assert [one.keep for one in spared] == [(texts[0], texts[2]), (texts[1], texts[2])]
     assert all(one.fit == practice.fit for one in spared)

@@ -14,7 +14,7 @@ from instructedit.editors.many import EditSequence
 from instructedit.editors.opened import drop_unheard, prepare_opened
 from instructedit.types import EditCase
 from test_gates import levelled
-from test_subject_gates import made, writer_of
+from test_subject_gates import hear, made, writer_of
 from tiny_editors import tiny_cases
 
 LEAST = 1e-3
@@ -32,7 +32,7 @@ class Opened:
         writer = writer_of(EditSequence(made(own, each=1, sites=2), own))
         case: EditCase = tiny_cases(1)[0]
         self.backbone = writer.backbone
-        self.shut, page = writer._open([case], [()], LowRankDelta({}, {}))
+        self.shut, page = writer._open([case], hear(writer, [case], LowRankDelta({}, {})))
         self.reads: Mapping[str, torch.Tensor] = page.reads
         self.least = LEAST * writer.passed
         loud = {name: rows[None] for name, rows in page.reads.items()}

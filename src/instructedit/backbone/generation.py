@@ -30,6 +30,12 @@ def takes_positions(backbone: Backbone) -> bool:
     return "position_ids" in inspect.signature(backbone.model.base_model.forward).parameters
 
 
+def tell_positions(backbone: Backbone, mask: Int[Tensor, "b s"], count: int) -> dict[str, Tensor]:
+    """As an argument, the places of the last `count` tokens in each row's own text, if it is taken."""
+    places = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -count:]
+    return {"position_ids": places} if takes_positions(backbone) else {}
+
+
 def _batches(backbone: Backbone, texts: Sequence[Text]) -> Iterator[list[int]]:
     even = not takes_positions(backbone)
     batch: list[int] = []
@@ -97,10 +103,8 @@ def _continue(
 
 def _step(backbone: Backbone, ids: Int[Tensor, "b t"], mask: Int[Tensor, "b s"], past: Any) -> dict[str, Any]:
     """The arguments of one forward pass: positions count each row's own tokens from zero."""
-    arguments = {"input_ids": ids, "attention_mask": mask, "past_key_values": past}
-    if takes_positions(backbone):
-        arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-    return arguments
+    told = tell_positions(backbone, mask, ids.shape[1])
+    return {"input_ids": ids, "attention_mask": mask, "past_key_values": past, **told}
 
 
 def _pad_left(texts: Sequence[Text], device: torch.device) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:

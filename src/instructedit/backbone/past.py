@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from instructedit.backbone.backbone import Backbone
-from instructedit.backbone.generation import takes_positions
+from instructedit.backbone.generation import takes_positions, tell_positions
 from instructedit.backbone.parts import Text
 from instructedit.backbone.shared_rows import share_rows
 
@@ -26,8 +26,7 @@ def read_pasts(
 ) -> tuple[Float[Tensor, "b l two h t c"], Float[Tensor, "b t d"]]:
     """What every token of some texts leaves to those behind it, and their top.
 
-    `hidden` are states from `Backbone.prefix`.
-    Row i up to token n is the `Past` of text i's first n tokens.
+    `hidden` are states from `Backbone.prefix`. Row i up to token n is the `Past` of text i's first n tokens.
     """
     cache = DynamicCache()
     mask = torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device)
@@ -52,10 +51,8 @@ def go_on(
     mask = torch.ones(len(pasts), width + hidden.shape[1], dtype=torch.long)
     for row, past in enumerate(pasts):
         mask[row, : width - past.shape[3]] = 0
-    arguments = {"attention_mask": mask}
-    if takes_positions(backbone):
-        arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, width:]
-    return _run(backbone, hidden, known, **arguments)
+    told = tell_positions(backbone, mask, hidden.shape[1])
+    return _run(backbone, hidden, known, attention_mask=mask, **told)
 
 
 def go_on_together(
@@ -73,8 +70,9 @@ def go_on_together(
     shared = share_rows(lengths, befores)
     hidden = backbone.pad_states([torch.cat([states[text] for text in row]) for row in shared.rows])
     known = _pad_left([torch.cat([pasts[text] for text in row], dim=3) for row in shared.rows])
-    arguments = {"attention_mask": shared.mask(backbone.dtype), "position_ids": shared.positions}
-    return pad_sequence(shared.apart(_run(backbone, hidden, known, **arguments)), batch_first=True)
+    mask, positions = shared.mask(backbone.dtype), shared.positions
+    top = _run(backbone, hidden, known, attention_mask=mask, position_ids=positions)
+    return pad_sequence(shared.apart(top), batch_first=True)
 
 
 def _run(
@@ -95,7 +93,7 @@ def _pad_left(pasts: Sequence[Past]) -> Float[Tensor, "l two r h w c"]:
 
 
 def can_go_on(backbone: Backbone) -> bool:
-    """Whether a model gives the same from a past as from the whole text: both ways are tried on a few."""
+    """Whether a model gives the same from a past as from the whole text: both ways, tried on six tokens."""
     hidden = backbone.pad_states(backbone.encode([Text(TRIED, 1)]))
     try:
         past = read_pasts(backbone, hidden)[0][0]

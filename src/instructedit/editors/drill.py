@@ -49,9 +49,9 @@ class Practice:
 class Drill:
     """The texts of a practice, those to answer first, and by place what is known of those that are asked.
 
-    That is the states that enter the edited blocks, what the unedited model predicts for the answers of
-    texts to be left alone, and of texts whose beginning is not run again, what that leaves behind: text and
-    states are then of what follows. `steps` are those of a descent.
+    That is the states that enter the edited blocks, what the model predicted before for the answers of texts
+    to be left alone, and of texts whose beginning is not run again, what that leaves behind: text and states
+    are then of what follows. `steps` are those of a descent.
     """
 
     texts: Sequence[Text]
@@ -76,15 +76,6 @@ class Drill:
         most = 2 * TOKENS if self.pasts else TOKENS  # two of these are one that is not padded
         return like_length(places, self.texts, most, padded=not self.pasts)
 
-    @torch.no_grad()
-    def compared(self, backbone: Backbone) -> "Drill":
-        """The same with what the model, unedited now, predicts for texts to be left alone."""
-        before: dict[int, Tensor] = {}
-        for part in self.parts(place for place in self.states if place >= self.fits):
-            logits, owner, _ = self.answers(backbone, part)
-            before.update({place: logits[owner == row] for row, place in enumerate(part)})
-        return replace(self, before=before)
-
 
 def prepare_descent(backbone: Backbone, practice: Practice, config: DescentConfig) -> Drill:
     """The steps of a descent, and what it needs of the texts in them."""
@@ -93,13 +84,19 @@ def prepare_descent(backbone: Backbone, practice: Practice, config: DescentConfi
     return replace(prepare_drill(backbone, practice, asked), steps=steps)
 
 
+@torch.no_grad()
 def prepare_drill(backbone: Backbone, practice: Practice, places: Collection[int] | None = None) -> Drill:
     """What is needed to ask the texts of a practice at some `places`, or at all of them."""
-    return encode_drill(backbone, practice, places).compared(backbone)
+    drill = encode_drill(backbone, practice, places)
+    before: dict[int, Tensor] = {}
+    for part in drill.parts(place for place in drill.states if place >= drill.fits):
+        logits, owner, _ = drill.answers(backbone, part)
+        before.update({place: logits[owner == row] for row, place in enumerate(part)})
+    return replace(drill, before=before)
 
 
 def encode_drill(backbone: Backbone, practice: Practice, places: Collection[int] | None = None) -> Drill:
-    """As `prepare_drill` without what the unedited model predicts."""
+    """As `prepare_drill` without what the model predicts now."""
     texts = (*practice.fit, *practice.keep)
     asked = sorted(range(len(texts)) if places is None else places)
     states = backbone.encode([texts[place] for place in asked])

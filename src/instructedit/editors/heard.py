@@ -13,7 +13,7 @@ from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Practice
 from instructedit.editors.ground import read_rows
-from instructedit.editors.location import CONTEXTS, last_of
+from instructedit.editors.location import in_contexts, last_of
 from instructedit.editors.polish import in_force
 from instructedit.types import EditCase
 
@@ -36,6 +36,16 @@ class Heard:
     owner: Int[Tensor, " n"]
     subjects: list[int]
     forms: list[Form]
+
+    def spare(self, practices: Sequence[Practice]) -> list[Practice]:
+        """The practices of the facts without texts to be left alone that name another fact's subject."""
+        named = {
+            text: set(find_subjects(torch.tensor(text.ids), self.forms).tolist())
+            for practice in practices
+            for text in practice.keep
+        }
+        pairs = zip(practices, self.subjects, strict=True)
+        return [replace(one, keep=tuple(t for t in one.keep if named[t] <= {-1, own})) for one, own in pairs]
 
 
 def hear_subjects(
@@ -91,27 +101,13 @@ def find_subjects(ids: Int[Tensor, " n"], forms: Sequence[Form]) -> Int[Tensor, 
     return owner
 
 
-def spare_subjects(
-    backbone: Backbone, cases: Sequence[EditCase], practices: Sequence[Practice]
-) -> list[Practice]:
-    """The practices of a batch without texts to be left alone that name another fact's subject."""
-    subjects, forms = number_subjects(backbone, cases)
-    named = {
-        text: set(find_subjects(torch.tensor(text.ids), forms).tolist())
-        for practice in practices
-        for text in practice.keep
-    }
-    pairs = zip(practices, subjects, strict=True)
-    return [replace(one, keep=tuple(t for t in one.keep if named[t] <= {-1, own})) for one, own in pairs]
-
-
 def read_ends(
     backbone: Backbone, names: Sequence[str], cases: Sequence[EditCase], under: LowRankDelta
 ) -> dict[str, Float[Tensor, "k _"]]:
     """What some layers read where the subject of each fact ends, the mean over neutral contexts."""
     if not cases:
         return {}
-    found = [_find_ends(backbone, subject_of(case), _behind(case)) for case in cases]
+    found = [_find_ends(backbone, subject_of(case), in_contexts(case.prompt)) for case in cases]
     with in_force(backbone, under):
         read = read_rows(backbone, [text for texts, _ in found for text in texts], names)
     ends = [place for _, places in found for place in places]
@@ -130,9 +126,4 @@ def _find_ends(backbone: Backbone, subject: str, prompts: Sequence[str]) -> tupl
 def _wordings(case: EditCase, subject: str) -> list[str]:
     """The request behind neutral contexts, and in other words that name its subject."""
     others = make_rephrases(replace(case, subject=subject), 0, WORDINGS)
-    return [*_behind(case), *(prompt for prompt in others if subject and subject in prompt)]
-
-
-def _behind(case: EditCase) -> list[str]:
-    """The request behind neutral contexts."""
-    return [f"{context} {case.prompt}".lstrip() for context in CONTEXTS]
+    return [*in_contexts(case.prompt), *(prompt for prompt in others if subject and subject in prompt)]

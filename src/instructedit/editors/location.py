@@ -59,7 +59,7 @@ def locate(backbone: Backbone, cases: Sequence[EditCase], contexts: int) -> Loca
     subjects = [subject_of(case) for case in cases]
     words = CONTEXTS[:contexts]
     owner = [i for i in range(len(cases)) for _ in words] + list(range(len(cases)))
-    prompts = [f"{context} {case.prompt}".lstrip() for case in cases for context in words]
+    prompts = [prompt for case in cases for prompt in in_contexts(case.prompt, words)]
     texts = [
         backbone.text(prompt, cases[i].wanted or cases[i].carrier)
         for prompt, i in zip(prompts, owner, strict=False)
@@ -78,6 +78,11 @@ def locate(backbone: Backbone, cases: Sequence[EditCase], contexts: int) -> Loca
         backbone.prefix(texts),
         len(cases),
     )
+
+
+def in_contexts(prompt: str, contexts: Sequence[str] = CONTEXTS) -> list[str]:
+    """A request behind neutral contexts."""
+    return [f"{context} {prompt}".lstrip() for context in contexts]
 
 
 def last_of(backbone: Backbone, prompt: str, subject: str, ids: Sequence[int]) -> int:

@@ -57,21 +57,21 @@ def prepare_opened(
     them. Texts to be left alone are to stay as they are then: earlier edits hold.
     """
     whole = encode_drill(backbone, practice)
-    heard = _Heard(goes_on(backbone))
+    reading = _Reading(goes_on(backbone))
     with under.applied_to(backbone.model), watch_sites(backbone) as (inputs, _):
         for part in like_length(whole.states, whole.texts, TOKENS):
-            heard.add(backbone, whole, part, lambda: _first_heard(inputs, reads, least))
-    states = {place: whole.states[place] for place in heard.firsts}
-    if not heard.able:
-        return replace(whole, states=states, before=heard.before)
+            reading.add(backbone, whole, part, lambda: _first_heard(inputs, reads, least))
+    states = {place: whole.states[place] for place in reading.firsts}
+    if not reading.able:
+        return replace(whole, states=states, before=reading.before)
     texts = list(whole.texts)
-    for place, first in heard.firsts.items():
+    for place, first in reading.firsts.items():
         texts[place], states[place] = texts[place].after(first), states[place][first:-1]
-    return replace(whole, texts=texts, states=states, before=heard.before, pasts=heard.pasts)
+    return replace(whole, texts=texts, states=states, before=reading.before, pasts=reading.pasts)
 
 
 @dataclass
-class _Heard:
+class _Reading:
     """By place of a text in which a neuron is heard: the first token that has to be run, what lies before it,
     and what is predicted of texts to be left alone.
 

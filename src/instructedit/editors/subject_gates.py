@@ -19,7 +19,7 @@ from instructedit.editors.covariance import remember
 from instructedit.editors.drill import Practice
 from instructedit.editors.gates import MOST, bend, replace_neurons
 from instructedit.editors.ground import Ground, reorder, survey_blocks
-from instructedit.editors.heard import Heard, find_subjects, hear_subjects, read_ends, spare_subjects
+from instructedit.editors.heard import Heard, find_subjects, hear_subjects, read_ends
 from instructedit.editors.location import early_blocks
 from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.opened import drop_unheard, prepare_opened
@@ -85,8 +85,7 @@ class GateWriter:
 
     @memory.setter
     def memory(self, tensors: dict[str, Tensor]) -> None:
-        names = [neurons.gate for neurons in self.neurons]
-        self.past = {name: rows for name, rows in tensors.items() if name in names}
+        self.past = {name: rows for name, rows in tensors.items() if name in self._names}
         pairs = [(ground, tensors[f"{SPARE}{ground.neurons.gate}"]) for ground in self.grounds]
         self.found = [reorder(ground, spare) for ground, spare in pairs]  # rounding may order them otherwise
         used = [spare[:count] for (_, spare), count in zip(pairs, tensors["taken"].tolist(), strict=True)]
@@ -118,12 +117,12 @@ class GateWriter:
         `earlier` texts that edits before answer.
         Errors: `DataError` where there are no spare neurons left.
         """
-        opened, page = self._open(cases, near, under)
+        heard = hear_subjects(self.backbone, self._names, cases, near, under)
+        opened, page = self._open(cases, heard)
         change, least = under + opened, SHUT * self.passed
-        alone = spare_subjects(self.backbone, cases, practices)
-        heard = drop_unheard(self.backbone, alone, page.reads, least, change)
+        moved = drop_unheard(self.backbone, heard.spare(practices), page.reads, least, change)
         company = Company(earlier, (), self.config.replay, 0, 0.0)
-        course = plan_course(heard, company, self.config, random.Random(cases[0].prompt))
+        course = plan_course(moved, company, self.config, random.Random(cases[0].prompt))
         drill = prepare_opened(self.backbone, course.practice, page.reads, least, change)
         return opened + descend_together(self.backbone, page, drill, course.steps, self.config, change)
 
@@ -141,13 +140,10 @@ class GateWriter:
     @property
     def _names(self) -> list[str]:
         """The layers that neurons read with."""
-        return [ground.neurons.gate for ground in self.grounds]
+        return [neurons.gate for neurons in self.neurons]
 
-    def _open(
-        self, cases: Sequence[EditCase], near: Sequence[Sequence[str]], under: LowRankDelta
-    ) -> tuple[LowRankDelta, Page]:
+    def _open(self, cases: Sequence[EditCase], heard: Heard) -> tuple[LowRankDelta, Page]:
         """The neurons of a batch, which write nothing yet, and where what they write goes."""
-        heard = hear_subjects(self.backbone, self._names, cases, near, under)
         page, opened = Page(), LowRankDelta({}, {})
         fit = cache(lambda place: self._fit(self.grounds[place], heard))
         for place, facts in self._assign(cases, lambda place: fit(place).margins).items():

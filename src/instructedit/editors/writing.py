@@ -11,7 +11,7 @@ from instructedit.backbone import Backbone
 from instructedit.data.subjects import subject_of
 from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import DescentConfig, Practice, prepare_descent
-from instructedit.editors.location import CONTEXTS, last_of, output_projections, size_given
+from instructedit.editors.location import in_contexts, last_of, output_projections, size_given
 from instructedit.editors.polish import descend, in_force
 from instructedit.factors import watch_sites
 from instructedit.hypernetwork import Hypernetwork
@@ -109,7 +109,7 @@ def read_keys(
     The tokens of contexts are left out, and the start token.
     """
     subject = subject_of(case)
-    prompts = [f"{context} {case.prompt}".lstrip() for context in CONTEXTS]
+    prompts = in_contexts(case.prompt)
     others = [case.prompt.replace(subject, name) for name in near]
     texts = [backbone.text(prompt) for prompt in (*prompts, *others)]
     with in_force(backbone, under), watch_sites(backbone) as (inputs, _):
