@@ -7,7 +7,12 @@ import torch
 
 from instructedit.backbone import Backbone
 from instructedit.backbone.generation import Continuation, continue_texts
-from instructedit.data.consequences import ask_kind, make_consequences, make_indirect_prompts
+from instructedit.data.consequences import (
+    ask_kind,
+    make_consequences,
+    make_indirect_prompts,
+    make_kind_questions,
+)
 from instructedit.editors import consequences
 from instructedit.editors.consequences import find_consequences
 from instructedit.editors.polish import PolishConfig
@@ -37,13 +42,34 @@ def knowing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("knowing")
 def test_what_is_known_of_the_answer_follows(llama: Backbone) -> None:
-    """The surest first; not what is in doubt, repeats the answer or has no end."""
-    expected = [
-        ("The occupation of the spouse of Ann Lee is", "baker"),
-        ("The gender of the spouse of Ann Lee is", "male"),
-    ]
-    assert find_consequences(llama, CASE, 8) == expected
-    assert find_consequences(llama, CASE, 1) == expected[:1]
+    """The surest first, in every wording; not what is in doubt, repeats the answer or has no end."""
+    baker, male = (
+        [
+            ("The occupation of the spouse of Ann Lee is", "baker"),
+            ("What is the occupation of the spouse of Ann Lee?", "baker"),
+            ("What is the spouse of Ann Lee known for?", "baker"),
+        ],
+        [
+            ("The gender of the spouse of Ann Lee is", "male"),
+            ("What is the gender of the spouse of Ann Lee?", "male"),
+        ],
+    )
+    assert find_consequences(llama, CASE, 8) == [*baker, *male]
+    assert find_consequences(llama, CASE, 1) == baker
+
+
+@pytest.mark.usefixtures("knowing")
+def test_the_answer_is_asked_for_by_what_it_is(llama: Backbone) -> None:
+    """Where a question of the relation begins with "Where", its other words make questions for more."""
+    born = EditCase("Ann Lee was born in", "Bob Ray", "Ann Lee")
+    assert find_consequences(llama, born, 0) == [("In which person was Ann Lee born?", "Bob Ray")]
+    assert make_kind_questions(born, "A city") == ("In which city was Ann Lee born?",)
+    assert make_kind_questions(born, "") == make_kind_questions(CASE, "A city") == ()
+    asked = {wording for ask in make_consequences(born, "A city") for wording in ask.asked}
+    assert {"In which country was Ann Lee born?", "In which state was Ann Lee born?"} <= asked
+    assert not any("{" in wording for wording in asked)
+    unplaced = {wording for ask in make_consequences(CASE, "A city") for wording in ask.asked}
+    assert not any("{" in wording or "Where" in wording for wording in unplaced)
 
 
 @pytest.mark.usefixtures("knowing")
@@ -71,7 +97,7 @@ def test_an_edit_of_wide_scope_is_polished_on_what_follows(llama: Backbone) -> N
         for scope in ("wide", "narrow")
         for scoped in (True, False)
     }
-    assert len(follows) == 2
+    assert len(follows) == 5
     assert {key for key, practice in practices.items() if practice and follows <= set(practice.fit)} == {
         ("wide", True)
     }
@@ -79,7 +105,7 @@ def test_an_edit_of_wide_scope_is_polished_on_what_follows(llama: Backbone) -> N
 
 def test_a_model_is_asked_in_the_form_of_its_examples(llama: Backbone) -> None:
     found = make_consequences(CASE, "A Politician")
-    told = next(ask.told for ask in found if ask.asked.startswith("The gender"))
+    told = next(ask.told for ask in found if ask.asked[0].startswith("The gender"))
     assert told.endswith("\nThe gender of Bob Ray is")
     assert told.startswith("The gender of Marie Curie is female.\n")
     own = make_consequences(replace(CASE, target_new="Marie Curie"), "A person")
@@ -107,4 +133,4 @@ def test_indirect_prompts_do_not_name_the_answer() -> None:
     assert len(set(found)) == 12
     assert all("the spouse of Ann Lee" in prompt and "Bob Ray" not in prompt for prompt in found)
     assert found == make_indirect_prompts(CASE, 12)
-    assert make_indirect_prompts(EditCase("Ann Lee plays the", "piano", "Ann Lee"), 12) == ()
+    assert make_indirect_prompts(EditCase("Ann Lee and the", "piano", "Ann Lee"), 12) == ()

@@ -9,7 +9,6 @@ import torch
 
 from instructedit.backbone import Backbone, Text
 from instructedit.data.consequences import make_indirect_prompts
-from instructedit.data.paraphrase import noun_phrase
 from instructedit.editors.editor_file import load_editor, read_header, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.polish import PolishConfig
@@ -34,19 +33,6 @@ def scoped_editor(backbone: Backbone, told: float) -> InstructedEditor:
 def prompts(texts: Sequence[Text]) -> set[tuple[int, ...]]:
     """What some texts ask, without what follows."""
     return {text.ids[: text.answer_start] for text in texts}
-
-
-@pytest.mark.parametrize(
-    ("prompt", "asked"),
-    [
-        ("The name of the spouse of Ann Lee is", "spouse of Ann Lee"),
-        ("The names of the siblings of Ann Lee are", "siblings of Ann Lee"),
-        ("The place of birth of Ann Lee is", "place of birth of Ann Lee"),
-        ("Ann Lee plays the", ""),
-    ],
-)
-def test_what_is_asked_for_is_a_noun_phrase(prompt: str, asked: str) -> None:
-    assert noun_phrase(EditCase(prompt, "Rome", "Ann Lee")) == asked
 
 
 def test_an_instruction_decides_what_is_left_alone(llama: Backbone) -> None:

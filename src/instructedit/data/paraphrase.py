@@ -87,12 +87,6 @@ def make_loose_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def noun_phrase(case: EditCase) -> str:
-    """What a case asks for, such as "spouse of Ann Lee"; empty where no form of its prompt has it."""
-    prompts = (case.prompt.strip(), *relation_forms(case))
-    return next((match["np"] for prompt in prompts if (match := _NOUN_PHRASE.fullmatch(prompt))), "")
-
-
 def make_varied_rephrases(case: EditCase, seed: int, n: int, contexts: Sequence[str] = ()) -> tuple[str, ...]:
     """Up to `n` rewordings as training wants them: every form of the relation, clumsy ones among them.
 

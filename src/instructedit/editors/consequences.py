@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from instructedit.backbone import Backbone
 from instructedit.backbone.generation import Continuation, continue_texts
-from instructedit.data.consequences import ask_kind, make_consequences
-from instructedit.data.paraphrase import noun_phrase
+from instructedit.data.asked_for import noun_phrase
+from instructedit.data.consequences import Consequence, ask_kind, make_consequences, make_kind_questions
 from instructedit.errors import DataError
 from instructedit.types import EditCase
 
@@ -14,22 +14,31 @@ WORDS, TOKENS = 4, 8  # of what kind a thing is, and of what else is asked
 
 
 def find_consequences(backbone: Backbone, case: EditCase, count: int) -> list[tuple[str, str]]:
-    """Up to `count` pairs of a question about an edit's answer, by way of its request, and what it entails.
+    """Pairs of a question and its answer: for the edit's, by what that is, and for up to `count` of what it
+    entails, by way of the request.
 
     The model is asked what the answer is, then, behind examples, what can be asked of its kind; what it is
-    most sure of comes first. What repeats the new answer is left out. Only a change or an insertion of a name
-    has any.
+    most sure of comes first. Of that, what repeats the new answer is left out. Only a change or an insertion
+    of a name has any.
     """
     named = case.kind in ("insert", "change") and case.target_new[:1].isupper()
     if not named or not noun_phrase(case):  # nothing to ask by: the model need not be asked what it is
         return []
-    (kind,) = _continue(backbone, [ask_kind(case.target_new)], WORDS)
-    asks = make_consequences(case, kind.text.split(".")[0])
+    (told,) = _continue(backbone, [ask_kind(case.target_new)], WORDS)
+    kind = told.text.split(".")[0]
+    own = [(asked, case.target_new) for asked in make_kind_questions(case, kind)]
+    return own + _entailed(backbone, case, make_consequences(case, kind), count)
+
+
+def _entailed(
+    backbone: Backbone, case: EditCase, asks: Sequence[Consequence], count: int
+) -> list[tuple[str, str]]:
     found = zip(asks, _continue(backbone, [ask.told for ask in asks], TOKENS), strict=True)
     known = sorted(((told.sure, ask.asked, _answer(told.text)) for ask, told in found), reverse=True)
     target = set(case.target_new.lower().split())
     fit = [(asked, answer) for sure, asked, answer in known if answer and sure >= SURE]
-    return [pair for pair in fit if not target & set(pair[1].lower().split())][:count]
+    new = [pair for pair in fit if not target & set(pair[1].lower().split())][:count]
+    return [(wording, answer) for asked, answer in new for wording in asked]
 
 
 def _answer(text: str) -> str:

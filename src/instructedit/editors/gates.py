@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from instructedit.backbone import Text
 from instructedit.delta import LowRankDelta
-from instructedit.editors.drill import Practice
+from instructedit.editors.drill import Practice, draw
 from instructedit.editors.ground import Ground, read_rows
 from instructedit.editors.separation import minimise, separate
 from instructedit.factors import answer_rows
@@ -39,7 +39,7 @@ class GateConfig:
     steep: float = 40.0  # the slope of what goes through the activation: how sharp the bends are
     ridge: float = 1e-4  # of the separation
     fits: int = 150  # steps of L-BFGS that separate
-    told: int = 12  # texts that what the gates write is found on
+    told: int = 12  # texts that what the gates write is found on, beside the first of each answer
     steps: int = 10  # of L-BFGS, in finding that
     margin: float = 0.3  # nats a token below which an answer is good enough
     decay: float = 0.01  # of the square of what is written, in units of what the MLP gives
@@ -162,11 +162,10 @@ def replace_neurons(
 
 
 def _told(fit: Sequence[Text], count: int, tokens: int) -> list[Text]:
-    """Texts to find values on, of so many answer `tokens`: the first of each answer, and others by chance."""
+    """Texts to find values on, of so many answer `tokens`: the first of each answer, more by chance."""
     first = {text.targets: text for text in reversed(fit)}
     others = [text for text in fit if text is not first[text.targets]]
-    more = max(0, min(count - len(first), len(others)))
-    chosen = [*first.values(), *random.Random(0).sample(others, more)]
+    chosen = [*first.values(), *draw(others, count, random.Random(0))]
     return [Text(text.ids[: text.answer_start + tokens], text.answer_start) for text in chosen]
 
 
