@@ -14,12 +14,11 @@ WORDS, TOKENS = 4, 8  # of what kind a thing is, and of what else is asked
 
 
 def find_consequences(backbone: Backbone, case: EditCase, count: int) -> list[tuple[str, str]]:
-    """Pairs of a question and its answer: for the edit's, by what that is, and for up to `count` of what it
-    entails, by way of the request.
+    """Questions with their answers: `count` of these an edit entails, and its own, asked for by its kind.
 
-    The model is asked what the answer is, then, behind examples, what can be asked of its kind; what it is
-    most sure of comes first. Of that, what repeats the new answer is left out. Only a change or an insertion
-    of a name has any.
+    What is entailed is asked by way of the request. The model is asked what the answer is, then, behind
+    examples, what can be asked of its kind; what it is most sure of comes first. Of that, what repeats the
+    new answer is left out. Only a change or an insertion of a name has any.
     """
     named = case.kind in ("insert", "change") and case.target_new[:1].isupper()
     if not named or not noun_phrase(case):  # nothing to ask by: the model need not be asked what it is
