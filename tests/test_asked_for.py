@@ -1,7 +1,7 @@
 """What a prompt asks for is read off its form, statement or question."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from instructedit.data.asked_for import noun_phrase
@@ -34,8 +34,17 @@ def test_what_is_asked_for_is_a_noun_phrase(prompt: str, asked: str) -> None:
     assert noun_phrase(EditCase(prompt, "Rome", "Ann Lee")) == asked
 
 
+@given(st.text("{}sn%0", max_size=10))
+@example("n")
+@example("s")
+def test_braces_of_a_subject_are_read_as_they_are(inner: str) -> None:
+    """Nothing in a subject is taken for a place to fill in, be it what templates call their subject."""
+    subject = f"{{{inner}}}"
+    assert noun_phrase(EditCase(f"The aim of {subject} is", "Rome", subject)) == f"aim of {subject}"
+    asked = EditCase(f"What team is {subject} on?", "Rome", subject)
+    assert noun_phrase(asked) == f"team that {subject} is on"
+
+
 @given(st.text(max_size=30), st.text(min_size=1, max_size=10))
 def test_any_prompt_can_be_read(prompt: str, subject: str) -> None:
-    """Braces and all: what comes back, if anything, has the subject's own letters in it."""
     assert noun_phrase(EditCase(f"What is the {subject}{prompt}?", "Rome", subject)) is not None
-    assert noun_phrase(EditCase("The aim of {n} is", "Rome", "{n}")) == "aim of {n}"
