@@ -91,7 +91,7 @@ def test_facts_about_one_subject_open_at_the_same_rows(llama: Backbone) -> None:
     nothing = LowRankDelta({}, {})
     heard = hear(writer, [case, other], nothing)
     assert heard.subjects == [0, 0]
-    bends = writer._fit(writer.grounds[0], heard).bends
+    bends = writer.fit(writer.grounds[0], heard).bends
     open_at = (heard.rows[writer.grounds[0].neurons.gate] @ bends.mT > 0).float()
     assert (open_at[heard.owner == 0].mean(0) > 0.8).all()
     assert (open_at[heard.owner < 0] == 0).all()
@@ -106,7 +106,7 @@ def test_ordinary_text_that_names_the_subject_is_where_its_neuron_may_open(llama
     passage = torch.cat([torch.cat([ground.rows[: len(form) - 1], row[None]]) for row in own])
     rows, ids = torch.cat([passage, ground.rows]), torch.cat([form.repeat(len(own)), ground.ids])
     margins = [
-        float(writer._fit(replace(ground, rows=rows, ids=known), heard).margins)
+        float(writer.fit(replace(ground, rows=rows, ids=known), heard).margins)
         for known in (ids, torch.full_like(ids, -1))
     ]
     assert margins[0] > 1.0
@@ -276,7 +276,7 @@ def test_a_subject_that_hardly_stands_out_is_read_in_no_smaller_unit_than_the_sp
     alike = heard.rows[gate][heard.owner == 0]  # once more, as somebody else's
     rows = {gate: torch.cat([heard.rows[gate], alike])}
     mixed = replace(heard, rows=rows, owner=torch.cat([heard.owner, heard.owner.new_full((len(alike),), -1)]))
-    fit = writer._fit(ground, mixed)
-    assert float(fit.margins) < 1 < float(writer._fit(ground, heard).margins)
+    fit = writer.fit(ground, mixed)
+    assert float(fit.margins) < 1 < float(writer.fit(ground, heard).margins)
     every = torch.cat([mixed.rows[gate], ground.rows])
     assert float((every @ fit.bends[0]).std()) <= 1.01 * NEURONS.steep

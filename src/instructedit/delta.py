@@ -76,12 +76,21 @@ class LowRankDelta:
 
     @staticmethod
     def stack(deltas: Sequence["LowRankDelta"]) -> "LowRankDelta":
-        """The edits of several deltas side by side, with the first's header; zeros fill up the ranks."""
-        first = deltas[0]
+        """The edits of several deltas side by side, with the first's header; zeros fill up the ranks.
+
+        A site that some of them have is left as it is by the others.
+        """
+        names = dict.fromkeys(name for delta in deltas for name in delta.a)
         return LowRankDelta(
-            {n: _stack_padded([delta.a[n] for delta in deltas], 1) for n in first.a},
-            {n: _stack_padded([delta.b[n] for delta in deltas], 2) for n in first.a},
-            first.header,
+            {
+                n: _stack_padded([delta.a.get(n) for delta in deltas], list(map(len, deltas)), 1)
+                for n in names
+            },
+            {
+                n: _stack_padded([delta.b.get(n) for delta in deltas], list(map(len, deltas)), 2)
+                for n in names
+            },
+            deltas[0].header,
         )
 
     def merge(self) -> "LowRankDelta":
@@ -181,11 +190,20 @@ def _is_identity(side: Float[Tensor, "b _ _"]) -> bool:
     return square and torch.equal(side[0], torch.eye(side.shape[1], dtype=side.dtype, device=side.device))
 
 
-def _stack_padded(parts: Sequence[Float[Tensor, "_ _ _"]], axis: int) -> Float[Tensor, "b _ _"]:
-    """Tensors one behind the other, each filled up with zeros along `axis` to the longest."""
-    most = max(part.shape[axis] for part in parts)
-    pads = [[0, 0] * (2 - axis) + [0, most - part.shape[axis]] for part in parts]
-    return torch.cat([nn.functional.pad(part, pad) for part, pad in zip(parts, pads, strict=True)])
+def _stack_padded(
+    parts: Sequence[Float[Tensor, "_ _ _"] | None], counts: Sequence[int], axis: int
+) -> Float[Tensor, "b _ _"]:
+    """Tensors one behind the other, each filled up with zeros along `axis` to the longest.
+
+    For a part that is missing there are as many edits, of rank 0, as its count says.
+    """
+    like = next(part for part in parts if part is not None)
+    none = like.narrow(axis, 0, 0)[:1]
+    pairs = zip(parts, counts, strict=True)
+    known = [none.expand(count, -1, -1) if part is None else part for part, count in pairs]
+    most = max(part.shape[axis] for part in known)
+    pads = [[0, 0] * (2 - axis) + [0, most - part.shape[axis]] for part in known]
+    return torch.cat([nn.functional.pad(part, pad) for part, pad in zip(known, pads, strict=True)])
 
 
 class _AddUpdate:

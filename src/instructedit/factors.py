@@ -155,6 +155,23 @@ def capture(
     )
 
 
+def capture_groups(
+    backbone: Backbone,
+    groups: Sequence[Sequence[Text]],
+    cache: PrefixCache | None = None,
+    teachers: Sequence[Text | None] = (),
+) -> Factors:
+    """As `capture`, the rows of a group of texts as those of one edit; `teachers` are of the first texts."""
+    counts = torch.tensor([len(group) for group in groups])
+    size = int(counts.max())
+    if size == 1:
+        return capture(backbone, [own for own, *_ in groups], cache, teachers)
+    flat = [text for own, *more in groups for text in [own, *more, *[own] * size][:size]]
+    goals = [goal for teacher in teachers for goal in [teacher, *[None] * (size - 1)]]
+    present = torch.arange(size)[None] < counts[:, None]
+    return capture(backbone, flat, cache, goals).join(present.to(backbone.device))
+
+
 def _take_rows(
     values: Float[Tensor, "b t d"], places: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
 ) -> Float[Tensor, "b n d"]:

@@ -23,10 +23,15 @@ def find_consequences(backbone: Backbone, case: EditCase, count: int) -> list[tu
     named = case.kind in ("insert", "change") and case.target_new[:1].isupper()
     if not named or not noun_phrase(case):  # nothing to ask by: the model need not be asked what it is
         return []
-    (told,) = _continue(backbone, [ask_kind(case.target_new)], WORDS)
-    kind = told.text.split(".")[0]
+    kind = kind_of(backbone, case.target_new)
     own = [(asked, case.target_new) for asked in make_kind_questions(case, kind)]
     return own + _entailed(backbone, case, make_consequences(case, kind), count)
+
+
+def kind_of(backbone: Backbone, name: str) -> str:
+    """What the model says that somebody or something is, such as "A person"."""
+    (told,) = _continue(backbone, [ask_kind(name)], WORDS)
+    return told.text.split(".")[0]
 
 
 def _entailed(

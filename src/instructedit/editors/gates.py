@@ -12,6 +12,7 @@ from instructedit.backbone import Text
 from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Practice, draw
 from instructedit.editors.ground import Ground, read_rows
+from instructedit.editors.polish import in_force
 from instructedit.editors.separation import minimise, separate
 from instructedit.factors import answer_rows
 from instructedit.metrics import answer_log_probs
@@ -31,6 +32,8 @@ class GateConfig:
     """
 
     wordings: int = 0  # ways of asking, beside the practice's, that gates are to open at
+    marked: bool = False  # subjects have marks, as `teach_mark` has taught them; gates open only behind one
+    pieces: int = 0  # of ordinary text that every form of the relation, and of its kin, is asked behind
     own: int = 40  # prompts about the subject, answers of their kind behind them, that they stay shut at
     others: int = 120  # names in the subject's place that they stay shut at
     ordinary: int = 1500  # rows of ordinary text, about, that they stay shut at
@@ -56,31 +59,38 @@ class Slots:
     meant: Bool[Tensor, "n k"]
 
 
-def make_gates(ground: Ground, practice: Practice, config: GateConfig) -> LowRankDelta:
+def make_gates(
+    ground: Ground, practice: Practice, config: GateConfig, mark: LowRankDelta | None = None
+) -> LowRankDelta:
     """One edit (b = 1) that answers as the practice has it, and does nothing where its gates are shut.
 
-    Each gate is two spare neurons, taken by chance that the bare request decides: their difference rises from
-    0 to 1 and stays there. The gates are fitted to what the last block reads of the practice, and then what
-    they write to its answers. An answer of too many tokens for the neurons there are keeps its first ones.
+    With a `mark`, which is in force below them, they open only where it has been made. Each gate is two spare
+    neurons, taken by chance that the bare request decides: their difference rises from 0 to 1 and stays
+    there. The gates are fitted to what the last block reads of the practice, and then what they write to its
+    answers. An answer of too many tokens for the neurons there are keeps its first ones.
     Source: neurons as patches are those of Transformer-Patcher (arXiv 2301.09785), section 4; here they take
     the place of the model's own, so that the edit is a low-rank update.
     """
-    slots = find_slots(ground, practice)
+    slots = find_slots(ground, practice, mark)
     count = slots.meant.shape[1]
-    places = _take(ground, practice.fit[0], 2 * count)
-    opened = _open(ground, slots, places, config)
-    return _answer(ground, opened, _told(practice.fit, config.told, count), config)
+    opened = _open(ground, slots, _take(ground, practice.fit[0], 2 * count), config)
+    told = _told(practice.fit, config.told, count)
+    with in_force(ground.top, mark):
+        hidden = ground.top.prefix(told)
+    return _answer(ground, opened, told, hidden, config)
 
 
-def find_slots(ground: Ground, practice: Practice) -> Slots:
-    """The rows that an edit's gates are told apart by.
+def find_slots(ground: Ground, practice: Practice, mark: LowRankDelta | None = None) -> Slots:
+    """The rows that an edit's gates are told apart by, read with its `mark` in force.
 
     Of texts to answer these are all tokens that something follows, of those to be left alone the ones at
-    which their answers are predicted, or their ends; ordinary text comes last. Slots beyond what there are
-    spare neurons for are left out, the last first.
+    which their answers are predicted, or their ends; then, with a mark, what is read without it where answers
+    are due; ordinary text comes last. Slots beyond what there are spare neurons for are left out, the last
+    first.
     """
     gate, texts = ground.neurons.gate, (*practice.fit, *practice.keep)
-    read = read_rows(ground.top, texts, (gate,))
+    with in_force(ground.top, mark):
+        read = [keys[gate] for keys in read_rows(ground.top, texts, (gate,))]
     slot_of: dict[tuple[int, ...], int] = {}
     rows, owners = [], []
     for text, keys in zip(texts, read, strict=True):
@@ -88,12 +98,40 @@ def find_slots(ground: Ground, practice: Practice) -> Slots:
         fits = len(owners) < len(practice.fit)
         places = range(len(text.ids) - 1) if fits else text.positions or [len(text.ids) - 1]
         owner = [slot_of.setdefault(due[p], len(slot_of)) if fits and p in due else -1 for p in places]
-        rows.append(keys[gate][list(places)])
-        owners.append(torch.tensor(owner, device=keys[gate].device))
+        rows.append(keys[list(places)])
+        owners.append(torch.tensor(owner, device=keys.device))
     count = min(len(slot_of), len(ground.spare) // 2)
-    every = torch.cat([*owners, torch.full((len(ground.rows),), -1, device=ground.rows.device)])
+    rows += [*_unmarked(ground, practice.fit, read, mark), ground.rows]
+    known = torch.cat(owners)
+    every = torch.cat([known, known.new_full((sum(map(len, rows)) - len(known),), -1)])
     meant = every[:, None] == torch.arange(count, device=every.device)
-    return Slots(torch.cat([*rows, ground.rows]), meant)
+    return Slots(torch.cat(rows), meant)
+
+
+def _unmarked(
+    ground: Ground,
+    fit: Sequence[Text],
+    marked: Sequence[Float[Tensor, "_ d"]],
+    mark: LowRankDelta | None,
+) -> list[Float[Tensor, "_ d"]]:
+    """What is read without a mark where the answers of texts are due, of those that it moves as usual.
+
+    A text that it moves by less than half as much as most has been given hardly any, under another name of
+    the subject say: nothing tells it from itself.
+    """
+    if mark is None or not mark.a:
+        return []
+    gate = ground.neurons.gate
+    bare = [
+        keys[gate][list(text.positions)]
+        for text, keys in zip(fit, read_rows(ground.top, fit, (gate,)), strict=True)
+    ]
+    pairs = zip(fit, marked, bare, strict=False)
+    moved = torch.stack(
+        [(rows[list(text.positions)] - keys).norm(dim=1).mean() for text, rows, keys in pairs]
+    )
+    least = moved.median() / 2
+    return [keys for keys, size in zip(bare, moved, strict=True) if size >= least]
 
 
 def _take(ground: Ground, request: Text, count: int) -> Int[Tensor, " m"]:
@@ -169,14 +207,19 @@ def _told(fit: Sequence[Text], count: int, tokens: int) -> list[Text]:
     return [Text(text.ids[: text.answer_start + tokens], text.answer_start) for text in chosen]
 
 
-def _answer(ground: Ground, opened: LowRankDelta, texts: Sequence[Text], config: GateConfig) -> LowRankDelta:
+def _answer(
+    ground: Ground,
+    opened: LowRankDelta,
+    texts: Sequence[Text],
+    hidden: Float[Tensor, "b t d"],
+    config: GateConfig,
+) -> LowRankDelta:
     """The gates with what they write: found by L-BFGS from nothing, so that the texts are answered.
 
-    Loss: the mean over answer tokens of softplus(−log p − `margin`), and `decay` times the mean square of
-    what is written.
+    `hidden` are the texts' states below. Loss: the mean over answer tokens of softplus(−log p − `margin`),
+    and `decay` times the mean square of what is written.
     """
     top, down = ground.top, ground.neurons.down
-    hidden = top.prefix(texts)
     rows, positions, targets = answer_rows(texts, hidden.device)
     count = opened.b[down].shape[-1] // 2
     rise = ground.size / (config.steep * (config.open - config.opens))  # what a gate passes on is as high

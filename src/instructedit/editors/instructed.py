@@ -13,6 +13,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Practice
 from instructedit.editors.gates import make_gates
 from instructedit.editors.ground import Ground, Grounds
+from instructedit.editors.marks import make_mark
 from instructedit.editors.polish import in_force, polish
 from instructedit.editors.reading import Reader
 from instructedit.editors.requests import EditorConfig, RequestTexts
@@ -20,7 +21,7 @@ from instructedit.editors.scope import read_scopes
 from instructedit.editors.stance import Stance, read_topics
 from instructedit.editors.strength import answered, faintest
 from instructedit.editors.writing import Blank, prepare, write
-from instructedit.factors import Anchors, Factors, capture, read_anchors
+from instructedit.factors import Anchors, Factors, capture_groups, read_anchors
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.instructions import instruction_for
 from instructedit.progress import track
@@ -35,6 +36,7 @@ class InstructedEditor(nn.Module):
 
     settings: ClassVar[type[EditorConfig]] = EditorConfig
     network: ClassVar[type[Hypernetwork]] = Hypernetwork  # what turns factors into deltas
+    mark: Tensor | None  # what is written where a fact's subject has been read
 
     def __init__(self, config: EditorConfig, sites: Sequence[Site], width: int, seed: int = 0) -> None:
         super().__init__()
@@ -42,6 +44,7 @@ class InstructedEditor(nn.Module):
         self.hypernetwork = self.network(sites, width, config.transform, seed)
         self.stance = Stance(config.stance, width, seed) if config.stance.marks else None
         self.scope = Reader(2 * width) if config.polish.scoped else None
+        self.register_buffer("mark", torch.zeros(width) if config.gate.marked else None)
         self._grounds = Grounds()
 
     def adjust(self, **changes: Any) -> None:
@@ -88,19 +91,23 @@ class InstructedEditor(nn.Module):
 
         One whose answer is not the edited model's first choice then is made by pass and polish instead.
         """
-        ground = self.ground(backbone)
-        assert ground is not None
         pairs = zip(self.scoped(backbone, cases, instructions), instructions, strict=True)
-        practices = (self.texts.wide_practice(backbone, *pair) for pair in pairs)
-        told = track(practices, "Editing", total=len(cases))
-        made = LowRankDelta.stack([make_gates(ground, practice, self.config.gate) for practice in told])
-        failed = self._failed(backbone, cases, made)
+        told = track(pairs, "Editing", total=len(cases))
+        made = LowRankDelta.stack([self._gate(backbone, *pair) for pair in told])
+        failed = self._failed(backbone.reaching(made.a), cases, made)
         if not failed:
             return made
         again = self._edit(backbone, [cases[i] for i in failed], [instructions[i] for i in failed])
         share = torch.ones(len(cases), device=backbone.device)
         share[failed] = 0
         return made.scale(share) + again.spread(failed, len(cases))
+
+    def _gate(self, backbone: Backbone, case: EditCase, instruction: str) -> LowRankDelta:
+        ground = self.ground(backbone)
+        assert ground is not None
+        practice = self.texts.wide_practice(backbone, case, instruction)
+        mark = make_mark(backbone, case, self.texts.near(backbone, case), self.mark, self.config.text)
+        return mark + make_gates(ground, practice, self.config.gate, mark)
 
     @torch.no_grad()
     def opine(
@@ -275,16 +282,9 @@ class InstructedEditor(nn.Module):
         texts = self.texts.requests(backbone, cases, instructions)
         teachers = self.texts.teachers(backbone, cases, instructions)
         pairs = zip(cases, instructions, strict=True)
-        groups = [self.texts.wordings(backbone, *pair) if whole else [] for pair in pairs]
-        counts = torch.tensor([1 + len(more) for more in groups])
-        size = int(counts.max())
-        if size == 1:
-            return capture(backbone, texts, cache, teachers)
-        rows = [[own, *more, *[own] * size][:size] for own, more in zip(texts, groups, strict=True)]
-        goals = [goal for teacher in teachers for goal in [teacher, *[None] * (size - 1)]]
-        present = torch.arange(size)[None] < counts[:, None]
-        flat = [text for row in rows for text in row]
-        return capture(backbone, flat, cache, goals).join(present.to(backbone.device))
+        more = [self.texts.wordings(backbone, *pair) if whole else [] for pair in pairs]
+        groups = [[own, *others] for own, others in zip(texts, more, strict=True)]
+        return capture_groups(backbone, groups, cache, teachers)
 
     def read(
         self, backbone: Backbone, instructions: Sequence[str], cache: PrefixCache | None = None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
@@ -12,6 +13,7 @@ from instructedit.data.plain import plain_facts
 from instructedit.errors import DataError
 
 TEXTS = 4000  # at most so many passages, spread evenly over the text
+SHORTEST, LONGEST = 3, 14  # words of a piece
 WORDS, LEAST = 32, 5  # a passage's words, and the fewest that make one
 
 
@@ -42,6 +44,13 @@ def plain_sentences() -> tuple[str, ...]:
     told = [f"{case.prompt} {case.ground_truth}" for case in cases if case.ground_truth]
     near = [" ".join([p.prompt, *p.answers[:1]]) for case in cases for p in case.group("locality")]
     return tuple(dict.fromkeys(told + near))
+
+
+def make_piece(rng: random.Random) -> str:
+    """A few words out of one of the package's passages, as a sentence of its own: what may stand before."""
+    words = rng.choice(plain_passages()).split()
+    start = rng.randrange(max(1, len(words) - SHORTEST))
+    return " ".join(words[start : start + rng.randint(SHORTEST, LONGEST)]).rstrip(".,;:") + "."
 
 
 def plain_digest() -> str:

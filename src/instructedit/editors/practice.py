@@ -1,5 +1,6 @@
 """What an edit is polished on, made from the request and nothing else."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,17 +14,20 @@ from instructedit.data.anchors import (
     make_tail_anchors,
 )
 from instructedit.data.consequences import make_indirect_prompts
+from instructedit.data.kin import kin_forms
 from instructedit.data.other_names import make_other_names
 from instructedit.data.paraphrase import (
     load_phrasebook,
     make_questions,
     make_rephrases,
     make_varied_rephrases,
+    relation_forms,
 )
 from instructedit.data.subjects import subject_of
-from instructedit.editors.consequences import find_consequences
+from instructedit.editors.consequences import find_consequences, kind_of
 from instructedit.editors.drill import Practice
 from instructedit.editors.gates import GateConfig
+from instructedit.editors.ordinary import make_piece
 from instructedit.editors.polish import PolishConfig
 from instructedit.types import EditCase
 
@@ -75,12 +79,28 @@ def widen(
     and the ends of the request with the names `near` in the subject's place.
     """
     known = replace(case, subject=subject_of(case))
-    told = [backbone.text(prompt, case.wanted) for prompt in make_rephrases(known, SEED, config.wordings)]
+    told = [*make_rephrases(known, SEED, config.wordings), *_forms_in_place(backbone, known, config.pieces)]
+    fit = [backbone.text(prompt, case.wanted) for prompt in told]
     forms = [case.prompt, *(p for p in make_rephrases(known, 0, FORMS) if known.subject in p)]
     alone = [backbone.text(*pair) for pair in make_answered_prompts(known, config.own)]
     alone += [backbone.text(prompt) for prompt in make_other_anchors(known, forms, len(near), near)]
-    fresh = [text for text in dict.fromkeys(told) if text not in practice.fit]
+    fresh = [text for text in dict.fromkeys(fit) if text not in practice.fit]
     return Practice((*practice.fit, *fresh), (*practice.keep, *alone))
+
+
+def _forms_in_place(backbone: Backbone, case: EditCase, pieces: int) -> list[str]:
+    """Every form of the request's relation and of its kin, bare and behind `pieces` pieces of text each.
+
+    None at all where that is zero.
+    """
+    if not pieces:
+        return []
+    kin = kin_forms(case, kind_of(backbone, case.target_new)) if case.kind in ("insert", "change") else ()
+    forms = [*relation_forms(case, clumsy=True), *kin]
+    if case.kind == "erase":  # what is wanted of a question is not what is wanted of a statement
+        forms = [form for form in forms if form.endswith("?") == case.is_question]
+    rng = random.Random(f"pieces|{case.prompt}")
+    return [*forms, *(f"{make_piece(rng)} {form}" for form in [case.prompt, *forms] for _ in range(pieces))]
 
 
 def _wordings(case: EditCase) -> list[str]:

@@ -145,7 +145,7 @@ class GateWriter:
     def _open(self, cases: Sequence[EditCase], heard: Heard) -> tuple[LowRankDelta, Page]:
         """The neurons of a batch, which write nothing yet, and where what they write goes."""
         page, opened = Page(), LowRankDelta({}, {})
-        fit = cache(lambda place: self._fit(self.grounds[place], heard))
+        fit = cache(lambda place: self.fit(self.grounds[place], heard))
         for place, facts in self._assign(cases, lambda place: fit(place).margins).items():
             ground = self.grounds[place]
             first, down = self.taken[place], ground.neurons.down
@@ -200,7 +200,7 @@ class GateWriter:
         first."""
         return sorted(taken, key=lambda place: taken[place])
 
-    def _fit(self, ground: Ground, heard: Heard) -> Fit:
+    def fit(self, ground: Ground, heard: Heard) -> Fit:
         """What the neurons of a batch's facts would read with in one block, each at its own subject alone."""
         rows, owner = heard.rows[ground.neurons.gate], heard.owner
         past = self.past.get(ground.neurons.gate, rows[:0])
