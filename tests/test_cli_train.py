@@ -72,6 +72,8 @@ def test_dry_run_counts_the_cost_and_writes_nothing(cli: Run, config: Path, tmp_
     whole = [argument for argument in arguments if argument not in ("--limit", 20)]
     taught = json.loads(cli(*whole, "--set", "stance.steps=30").out)
     assert taught["opinion_minutes"] == 3.0
+    assert small["mark_minutes"] == 0
+    assert json.loads(cli(*arguments, "--set", "mark.steps=48").out)["mark_minutes"] == 2.0
     assert not (tmp_path / "run").exists()
 
 
@@ -168,6 +170,24 @@ def test_the_scope_is_taught_to_an_editor_that_is_there(
     assert code == 0, err
     assert {"unseen wordings, narrow", "unseen wordings, wide"} < set(json.loads(printed))
     assert read_header(Path(json.loads(printed)["editor"]))["editor"]["polish"]["scoped"] is True
+
+
+def test_marks_are_taught_to_an_editor_that_is_there(
+    cli: Run, config: Path, folder: Path, tmp_path: Path
+) -> None:
+    from instructedit.editors.editor_file import read_header
+
+    first, out = tmp_path / "first", tmp_path / "second"
+    assert run_training(cli, config, folder, first).code == 0
+    again = ("--set", "steps=0", "--set", "mark.steps=2", "--json")
+    code, printed, err = run_training(
+        cli, config, folder, out, *again, "--begin", first / "editor.safetensors"
+    )
+    assert code == 0, err
+    assert {"marks, reach", "marks, least", "marks, kl"} < set(json.loads(printed))
+    header = read_header(Path(json.loads(printed)["editor"]))
+    assert header["editor"]["gate"]["marked"] is True
+    assert header["mark"]["steps"] == 2
 
 
 def test_a_run_without_steps_or_opinions_is_refused(

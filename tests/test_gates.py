@@ -17,6 +17,7 @@ from instructedit.editors.ground import Ground, survey
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.polish import PolishConfig
 from instructedit.editors.separation import separate
+from instructedit.types import EditCase
 from tiny_editors import tiny_case, tiny_cases, tiny_editor, tiny_opinion
 from tiny_models import FAMILY_NAMES, tiny_model, tiny_tokenizer
 
@@ -269,3 +270,27 @@ def test_practice_for_gates_is_wider_on_both_sides(llama: Backbone) -> None:
     assert not any("France" in text for text in said)
     editor.adjust(gate=replace(CONFIG, own=0, others=0))
     assert editor.texts.wide_practice(llama, case, "Change it.").keep == narrow.keep
+
+
+def test_a_relation_with_kin_is_practised_in_its_words_and_so_are_other_names(llama: Backbone) -> None:
+    case = EditCase("France was created in", "Rome", "France")
+    editor = made(llama)
+    plain = editor.texts.wide_practice(llama, case, "Change it.")
+    editor.adjust(gate=replace(CONFIG, pieces=2))
+    wide = editor.texts.wide_practice(llama, case, "Change it.")
+    for form in ("France originates from", "France is native to", "France, created in"):
+        told = llama.text(form, "Rome")
+        assert told in wide.fit
+        end = told.ids[-5:]
+        behind = [text for text in wide.fit if text.ids[-5:] == end and len(text.ids) > len(told.ids) + 2]
+        assert len(behind) >= 2  # scraps of ordinary text stand in front
+    others = wide.keep[-CONFIG.others :]
+    words = llama.text("France originates from").ids[-2:]
+    assert any(text.ids[-2:] == words for text in others)
+    assert not any(text.ids[-2:] == words for text in plain.keep)
+    assert len(wide.keep) == len(plain.keep)
+    other = tiny_cases(1)[0]  # of a relation without kin
+    editor.adjust(gate=CONFIG)
+    before = editor.texts.wide_practice(llama, other, "Change it.")
+    editor.adjust(gate=replace(CONFIG, pieces=2))
+    assert editor.texts.wide_practice(llama, other, "Change it.") == before

@@ -9,7 +9,6 @@ from importlib.resources import files
 import yaml
 
 from instructedit.data.answers import asked_forms, make_answer
-from instructedit.data.kin import kin_forms
 from instructedit.data.paraphrase import relation_forms
 from instructedit.data.subjects import subject_of
 from instructedit.types import EditCase
@@ -106,7 +105,7 @@ def _own_pairs(case: EditCase, pairs: Iterable[Sequence[str]]) -> list[tuple[str
     if not subject:
         return []
     named = EditCase(case.prompt, case.target_new, subject)
-    same = {case.prompt, *relation_forms(named, clumsy=True), *kin_forms(named)}
+    same = {case.prompt, *relation_forms(named, clumsy=True)}
     target = set(case.target_new.split())
     asked = ((form.replace("{s}", subject), answer) for form, answer in pairs)
     return [pair for pair in asked if pair[0] not in same and not target & set(pair[1].split())]

@@ -20,6 +20,7 @@ from instructedit.metrics import answer_log_probs
 SURE = 0.99  # of a practice's rows to be left alone lie below 0
 FAR = 0.9995  # of the rows of ordinary text lie below 0
 MOST = 0.9  # of the rows that are meant lie above 1
+UNMARKED = 12  # texts at the most that are read without a mark as well
 LEAST = 0.05  # of the spread of all rows lies between 0 and 1 at least
 
 
@@ -114,22 +115,19 @@ def _unmarked(
     marked: Sequence[Float[Tensor, "_ d"]],
     mark: LowRankDelta | None,
 ) -> list[Float[Tensor, "_ d"]]:
-    """What is read without a mark where the answers of texts are due, of those that it moves as usual.
+    """What is read without a mark where answers are due, of some texts that it moves as it moves most.
 
     A text that it moves by less than half as much as most has been given hardly any, under another name of
     the subject say: nothing tells it from itself.
     """
     if mark is None or not mark.a:
         return []
-    gate = ground.neurons.gate
-    bare = [
-        keys[gate][list(text.positions)]
-        for text, keys in zip(fit, read_rows(ground.top, fit, (gate,)), strict=True)
-    ]
-    pairs = zip(fit, marked, bare, strict=False)
-    moved = torch.stack(
-        [(rows[list(text.positions)] - keys).norm(dim=1).mean() for text, rows, keys in pairs]
-    )
+    gate, places = ground.neurons.gate, range(0, len(fit), -(-len(fit) // UNMARKED))
+    read = read_rows(ground.top, [fit[place] for place in places], (gate,))
+    due = [list(fit[place].positions) for place in places]
+    bare = [keys[gate][rows] for keys, rows in zip(read, due, strict=True)]
+    pairs = zip(places, due, bare, strict=True)
+    moved = torch.stack([(marked[place][rows] - keys).norm(dim=1).mean() for place, rows, keys in pairs])
     least = moved.median() / 2
     return [keys for keys, size in zip(bare, moved, strict=True) if size >= least]
 

@@ -76,31 +76,33 @@ def widen(
     """A practice with more texts on both sides, as gates need them to tell apart what is meant.
 
     More wordings are answered. Left alone are what answers to other questions about the subject are made of,
-    and the ends of the request with the names `near` in the subject's place.
+    and the ends of the request with the names `near` in the subject's place, twice as many where its relation
+    has kin.
     """
     known = replace(case, subject=subject_of(case))
-    told = [*make_rephrases(known, SEED, config.wordings), *_forms_in_place(backbone, known, config.pieces)]
-    fit = [backbone.text(prompt, case.wanted) for prompt in told]
-    forms = [case.prompt, *(p for p in make_rephrases(known, 0, FORMS) if known.subject in p)]
-    alone = [backbone.text(*pair) for pair in make_answered_prompts(known, config.own)]
-    alone += [backbone.text(prompt) for prompt in make_other_anchors(known, forms, len(near), near)]
-    fresh = [text for text in dict.fromkeys(fit) if text not in practice.fit]
-    return Practice((*practice.fit, *fresh), (*practice.keep, *alone))
-
-
-def _forms_in_place(backbone: Backbone, case: EditCase, pieces: int) -> list[str]:
-    """Every form of the request's relation and of its kin, bare and behind `pieces` pieces of text each.
-
-    None at all where that is zero.
-    """
-    if not pieces:
-        return []
-    kin = kin_forms(case, kind_of(backbone, case.target_new)) if case.kind in ("insert", "change") else ()
-    forms = [*relation_forms(case, clumsy=True), *kin]
-    if case.kind == "erase":  # what is wanted of a question is not what is wanted of a statement
-        forms = [form for form in forms if form.endswith("?") == case.is_question]
+    placed = _kindred(backbone, known) if config.pieces else []
     rng = random.Random(f"pieces|{case.prompt}")
-    return [*forms, *(f"{make_piece(rng)} {form}" for form in [case.prompt, *forms] for _ in range(pieces))]
+    behind = [f"{make_piece(rng)} {form}" for form in placed for _ in range(config.pieces)]
+    told = [*make_rephrases(known, SEED, config.wordings), *placed, *behind]
+    fit = [backbone.text(prompt, case.wanted) for prompt in told]
+    others = [*make_rephrases(known, 0, FORMS), *placed]
+    forms = [case.prompt, *(prompt for prompt in others if known.subject in prompt)]
+    strangers = near[: config.others * (2 if placed else 1)]
+    alone = [backbone.text(*pair) for pair in make_answered_prompts(known, config.own)]
+    alone += [backbone.text(prompt) for prompt in make_other_anchors(known, forms, len(strangers), strangers)]
+    fresh = [text for text in dict.fromkeys(fit) if text not in practice.fit]
+    asked = {backbone.text(form).ids for form in placed}
+    keep = [text for text in (*practice.keep, *alone) if text.ids[: text.answer_start] not in asked]
+    return Practice((*practice.fit, *fresh), tuple(keep))
+
+
+def _kindred(backbone: Backbone, case: EditCase) -> list[str]:
+    """Every form of the request's relation and of its kin; none where it has no kin.
+
+    Such relations are asked in many words, and so are other names' then.
+    """
+    kin = kin_forms(case, kind_of(backbone, case.target_new)) if case.kind in ("insert", "change") else ()
+    return [*relation_forms(case, clumsy=True), *kin] if kin else []
 
 
 def _wordings(case: EditCase) -> list[str]:

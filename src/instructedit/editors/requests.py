@@ -115,7 +115,8 @@ class RequestTexts:
         """What the gates of an edit that has an answer are fitted on, as `widen`."""
         practice = self.practice(backbone, case, instruction, self.config.polish)
         assert practice is not None
-        names = self.neighbours.of(backbone, subject_of(case), self.config.gate.others)
+        most = self.config.gate.others * (2 if self.config.gate.pieces else 1)
+        names = self.neighbours.of(backbone, subject_of(case), most)
         return widen(backbone, case, practice, names, self.config.gate)
 
     def near(self, backbone: Backbone, case: EditCase, breadth: int = 1) -> list[str]:
