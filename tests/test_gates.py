@@ -284,11 +284,11 @@ def test_a_relation_with_kin_is_practised_in_its_words_and_so_are_other_names(ll
         end = told.ids[-5:]
         behind = [text for text in wide.fit if text.ids[-5:] == end and len(text.ids) > len(told.ids) + 2]
         assert len(behind) >= 2  # scraps of ordinary text stand in front
-    others = wide.keep[-CONFIG.others :]
+    others = wide.keep[-2 * CONFIG.others :]
     words = llama.text("France originates from").ids[-2:]
     assert any(text.ids[-2:] == words for text in others)
     assert not any(text.ids[-2:] == words for text in plain.keep)
-    assert len(wide.keep) == len(plain.keep)
+    assert len(wide.keep) == len(plain.keep) + CONFIG.others
     other = tiny_cases(1)[0]  # of a relation without kin
     editor.adjust(gate=CONFIG)
     before = editor.texts.wide_practice(llama, other, "Change it.")
