@@ -156,38 +156,37 @@ def test_opinions_are_taught_to_an_editor_that_is_there(
     assert run_training(cli, config, folder, out, *again).code == 0  # as it was: nothing is taught twice
 
 
-def test_the_scope_is_taught_to_an_editor_that_is_there(
-    cli: Run, config: Path, folder: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("setting", "told", "part", "mark"),
+    [
+        (
+            "editor.polish.scoped=true",
+            {"unseen wordings, narrow", "unseen wordings, wide"},
+            "polish",
+            "scoped",
+        ),
+        ("mark.steps=2", {"marks, reach", "marks, least", "marks, kl"}, "gate", "marked"),
+    ],
+)
+def test_scope_and_marks_are_taught_to_an_editor_that_is_there(
+    cli: Run,
+    config: Path,
+    folder: Path,
+    tmp_path: Path,
+    setting: str,
+    told: set[str],
+    part: str,
+    mark: str,
 ) -> None:
     from instructedit.editors.editor_file import read_header
 
     first, out = tmp_path / "first", tmp_path / "second"
     assert run_training(cli, config, folder, first).code == 0
-    again = ("--set", "steps=0", "--set", "editor.polish.scoped=true", "--json")
-    code, printed, err = run_training(
-        cli, config, folder, out, *again, "--begin", first / "editor.safetensors"
-    )
+    again = ("--set", "steps=0", "--set", setting, "--json", "--begin", first / "editor.safetensors")
+    code, printed, err = run_training(cli, config, folder, out, *again)
     assert code == 0, err
-    assert {"unseen wordings, narrow", "unseen wordings, wide"} < set(json.loads(printed))
-    assert read_header(Path(json.loads(printed)["editor"]))["editor"]["polish"]["scoped"] is True
-
-
-def test_marks_are_taught_to_an_editor_that_is_there(
-    cli: Run, config: Path, folder: Path, tmp_path: Path
-) -> None:
-    from instructedit.editors.editor_file import read_header
-
-    first, out = tmp_path / "first", tmp_path / "second"
-    assert run_training(cli, config, folder, first).code == 0
-    again = ("--set", "steps=0", "--set", "mark.steps=2", "--json")
-    code, printed, err = run_training(
-        cli, config, folder, out, *again, "--begin", first / "editor.safetensors"
-    )
-    assert code == 0, err
-    assert {"marks, reach", "marks, least", "marks, kl"} < set(json.loads(printed))
-    header = read_header(Path(json.loads(printed)["editor"]))
-    assert header["editor"]["gate"]["marked"] is True
-    assert header["mark"]["steps"] == 2
+    assert told < set(json.loads(printed))
+    assert read_header(Path(json.loads(printed)["editor"]))["editor"][part][mark] is True
 
 
 def test_a_run_without_steps_or_opinions_is_refused(
