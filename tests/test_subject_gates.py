@@ -187,6 +187,22 @@ def test_a_model_without_room_says_so_and_keeps_its_edits(llama: Backbone, share
     assert all(torch.equal(sequence.updates[name], update) for name, update in before.items())
 
 
+def test_what_has_not_taken_gets_no_more_neurons_than_there_are(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor, cases = made(llama, rounds=2), tiny_cases(3)
+    monkeypatch.setattr(editor, "taken", lambda _backbone, asked, _delta: [False] * len(asked))
+    sequence = EditSequence(editor, llama)
+    writer = writer_of(sequence)
+    writer.taken = [len(ground.spare) - 3 for ground in writer.grounds]
+    assert writer.room == 3
+    sequence.add(cases[:2], WORDS[:2])  # and one of them once more, for which there is room
+    assert writer.room == 0
+    assert sequence.count == 2
+    with pytest.raises(DataError, match="no neurons are left"):
+        sequence.add(cases[2:], WORDS[:1])
+
+
 def test_a_sequence_goes_on_from_its_state_as_if_it_had_not_stopped(llama: Backbone, tmp_path: Path) -> None:
     editor, cases = made(llama), tiny_cases(3)
     whole, first, again = (SolvedEdits(editor, llama) for _ in range(3))

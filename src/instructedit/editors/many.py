@@ -1,8 +1,10 @@
 """Many edits in one model: solved together, and batch after batch with the ones before kept."""
 
 import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -133,9 +135,8 @@ class EditSequence:
         parts = [facts[start : start + WRITTEN] for start in range(0, len(facts), WRITTEN)] or [[]]
         for part in parts:
             also = asked if part is parts[-1] else ()
-            made = self._repeat(
-                part, lambda some: self._write(writer, some, past), writer.config.rounds, also
-            )
+            write = partial(self._write, writer, past=past)
+            made = self._repeat(part, write, writer.config.rounds, also, lambda: writer.room)
             writer.hold([case for case, _ in made], self.delta)
 
     def _repeat(
@@ -144,11 +145,15 @@ class EditSequence:
         make: Callable[[Sequence[Pair]], None],
         rounds: int,
         asked: Sequence[Pair] = (),
+        room: Callable[[], int] = lambda: sys.maxsize,
     ) -> list[Pair]:
-        """Make edits; what has not taken, of those `asked` too, is made again on top. All that were made."""
+        """Make edits; what has not taken, of those `asked` too, is made again on top, as far as `room` goes.
+
+        Gives all that were made.
+        """
         tried, made = [*pairs, *asked], list(pairs)
         for turn in range(rounds):
-            pairs = self._lacking(tried) if turn else pairs
+            pairs = self._lacking(tried)[: room()] if turn else pairs
             if pairs:
                 make(pairs)
             made += [pair for pair in pairs if pair not in made]

@@ -160,6 +160,14 @@ class GateWriter:
         return opened, page
 
     @property
+    def room(self) -> int:
+        """How many more facts there are spare neurons for."""
+        counts = zip(self.grounds, self.taken, strict=True)
+        free = torch.tensor([len(ground.spare) - taken for ground, taken in counts])
+        stretches = free.tensor_split(min(self.config.each, len(free)))
+        return min(int(stretch.sum()) for stretch in stretches)
+
+    @property
     def passed(self) -> float:
         """What a neuron passes on where its subject ends."""
         return self.config.steep * (1 - self.config.opens)

@@ -1,6 +1,7 @@
 """Facts that share a model: a batch is written where the model reads its subjects, all of it at once."""
 
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -81,6 +82,11 @@ class FactWriter:
     @memory.setter
     def memory(self, tensors: dict[str, Tensor]) -> None:
         self.systems = tensors
+
+    @property
+    def room(self) -> int:
+        """How many more facts there is room for: keys never run out."""
+        return sys.maxsize
 
     def __post_init__(self) -> None:
         self.names = early_outputs(self.backbone, self.config.depth, self.config.sites)
