@@ -31,13 +31,13 @@ PLAIN = tuple(name for name in FAMILY_NAMES if name != "gemma3")  # which norms 
 GATED = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 
 
-def levelled(family: str) -> Backbone:
+def levelled(family: str, sites: str | None = None, **changes: int) -> Backbone:
     """A tiny model of more width than most, whose states share a direction, as those of real models do."""
     wide = ("n_embd", "n_inner") if family in ("gpt2", "gptj") else ("hidden_size", "intermediate_size")
-    model = tiny_model(family, **dict(zip(wide, (96, 192), strict=True)))
+    model = tiny_model(family, **dict(zip(wide, (96, 192), strict=True)), **changes)
     words = model.get_input_embeddings().weight
     words.data += 0.5 * torch.randn(words.shape[1], generator=torch.Generator().manual_seed(1))
-    return Backbone(model, tiny_tokenizer(), find_sites(model), (0,), f"wide-{family}", family)
+    return Backbone(model, tiny_tokenizer(), find_sites(model, sites), (0,), f"wide-{family}", family)
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from instructedit.backbone import Backbone
-from instructedit.backbone.sites import find_sites
 from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Practice
 from instructedit.editors.editor_file import load_editor, read_header, save_editor
-from instructedit.editors.gates import GateConfig, find_slots, make_gates
+from instructedit.editors.gates import find_slots, make_gates
 from instructedit.editors.ground import read_rows, survey
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
 from instructedit.editors.marks import make_mark, marking_neurons
@@ -19,26 +18,17 @@ from instructedit.editors.polish import PolishConfig, in_force
 from instructedit.errors import DataError
 from instructedit.training.marks import MarkConfig, teach_mark, teach_mark_file
 from instructedit.types import EditCase
+from test_gates import CONFIG, levelled, made
 from tiny_editors import TRANSFORM, tiny_case, tiny_editor
-from tiny_models import tiny_model, tiny_tokenizer
 
 CASE = EditCase("The capital of France is", "Lyon", "France")
-GATES = GateConfig(wordings=6, own=8, others=12, ordinary=200, steps=20)
 NEAR = ["Spain", "Italy", "Kenya"]
 SHORT = MarkConfig(steps=4, texts=4)
 
 
-def levelled(blocks: int = 4, sites: str | None = None) -> Backbone:
-    """A tiny model whose states share a direction, as those of real models do."""
-    model = tiny_model("llama", hidden_size=96, intermediate_size=192, num_hidden_layers=blocks)
-    words = model.get_input_embeddings().weight
-    words.data += 0.5 * torch.randn(words.shape[1], generator=torch.Generator().manual_seed(1))
-    return Backbone(model, tiny_tokenizer(), find_sites(model, sites), (0,), "wide-llama", "wide")
-
-
 @pytest.fixture(scope="module")
 def llama() -> Backbone:
-    return levelled()
+    return levelled("llama")
 
 
 def written(backbone: Backbone, size: float = 3.0) -> torch.Tensor:
@@ -84,7 +74,7 @@ def test_what_a_mark_writes_is_what_was_learned(llama: Backbone) -> None:
 
 def test_without_a_subject_or_a_block_above_there_is_no_mark(llama: Backbone) -> None:
     assert not make_mark(llama, EditCase("What is the best of all?", "Lyon"), NEAR, written(llama)).a
-    single = levelled(1, "blocks=0")
+    single = levelled("llama", "blocks=0", num_hidden_layers=1)
     assert marking_neurons(single) is None
     assert not make_mark(single, CASE, NEAR, written(single)).a
     with pytest.raises(DataError, match="no subject can be marked"):
@@ -113,7 +103,7 @@ def test_gates_behind_a_mark_need_it(llama: Backbone) -> None:
     assert ground
     fit = tuple(llama.text(prompt, "Lyon") for prompt in (CASE.prompt, "France has its capital in"))
     keep = tuple(llama.text(f"The {thing} of France is", "no") for thing in ("river", "king", "size"))
-    gates = make_gates(ground, Practice(fit, keep), GATES, mark)
+    gates = make_gates(ground, Practice(fit, keep), CONFIG, mark)
     answer = fit[0].targets[0]
 
     def said(delta: LowRankDelta) -> int:
@@ -127,9 +117,7 @@ def test_gates_behind_a_mark_need_it(llama: Backbone) -> None:
 
 def test_a_mark_is_learned_and_kept(llama: Backbone, tmp_path: Path) -> None:
     path, target = tmp_path / "editor.safetensors", tmp_path / "marked.safetensors"
-    editor = tiny_editor(llama, others=2, own=1)
-    editor.adjust(gate=GATES, polish=PolishConfig(steps=1), distil=("sentiment",))
-    save_editor(editor, path, llama, {"tasks": ["counterfact"]})
+    save_editor(made(llama), path, llama, {"tasks": ["counterfact"]})
     first = teach_mark_file(path, target, llama, SHORT)
     again = teach_mark_file(path, tmp_path / "again.safetensors", llama, SHORT)
     assert first == again
@@ -153,7 +141,9 @@ def test_more_steps_reach_further(llama: Backbone) -> None:
 
 
 def test_an_editor_whose_mark_was_never_taught_makes_none(llama: Backbone) -> None:
-    config = EditorConfig(transform=TRANSFORM, gate=replace(GATES, marked=True), polish=PolishConfig(steps=1))
+    config = EditorConfig(
+        transform=TRANSFORM, gate=replace(CONFIG, marked=True), polish=PolishConfig(steps=1)
+    )
     editor = InstructedEditor(config, llama.sites, llama.width)
     assert editor.mark is not None
     neurons = marking_neurons(llama)

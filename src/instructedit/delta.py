@@ -81,17 +81,12 @@ class LowRankDelta:
         A site that some of them have is left as it is by the others.
         """
         names = dict.fromkeys(name for delta in deltas for name in delta.a)
-        return LowRankDelta(
-            {
-                n: _stack_padded([delta.a.get(n) for delta in deltas], list(map(len, deltas)), 1)
-                for n in names
-            },
-            {
-                n: _stack_padded([delta.b.get(n) for delta in deltas], list(map(len, deltas)), 2)
-                for n in names
-            },
-            deltas[0].header,
+        counts = [len(delta) for delta in deltas]
+        a, b = (
+            {n: _stack_padded([side.get(n) for side in sides], counts, axis) for n in names}
+            for sides, axis in (([delta.a for delta in deltas], 1), ([delta.b for delta in deltas], 2))
         )
+        return LowRankDelta(a, b, deltas[0].header)
 
     def merge(self) -> "LowRankDelta":
         """One update that is the sum of all: their ranks side by side, b = 1."""

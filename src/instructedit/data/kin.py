@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from instructedit.data.paraphrase import Family, load_phrasebook
+from instructedit.data.paraphrase import Family, family_of, load_phrasebook
 from instructedit.types import EditCase
 
 
@@ -19,7 +19,7 @@ def kin_forms(case: EditCase, kind: str = "") -> tuple[str, ...]:
     if not case.subject or case.subject not in case.prompt:
         return ()
     template, words = case.prompt.strip().replace(case.subject, "{s}"), set(kind.lower().split())
-    own = next((family for family in load_phrasebook().families if family.forms_of(template)), None)
+    own = family_of(template)
     names = {template, *(_forms(own) if own else ())}
     found = dict.fromkeys(form for name in _kin(names, words) for form in _family(name))
     return tuple(form.replace("{s}", case.subject) for form in found if form not in names)

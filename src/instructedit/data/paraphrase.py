@@ -140,9 +140,14 @@ def relation_forms(case: EditCase, *, clumsy: bool = False) -> tuple[str, ...]:
     if not case.subject or case.subject not in case.prompt:
         return ()
     template = case.prompt.strip().replace(case.subject, "{s}")
-    found = (family.forms_of(template, clumsy=clumsy) for family in load_phrasebook().families)
-    forms = next((forms for forms in found if forms), ())
+    family = family_of(template)
+    forms = family.forms_of(template, clumsy=clumsy) if family else ()
     return tuple(form.replace("{s}", case.subject) for form in forms if form != template)
+
+
+def family_of(template: str) -> Family | None:
+    """The first family that knows a prompt, {s} being its subject; None where none does."""
+    return next((family for family in load_phrasebook().families if family.forms_of(template)), None)
 
 
 def _candidates(case: EditCase, rng: random.Random) -> Iterator[str]:

@@ -33,7 +33,7 @@ class GateConfig:
     """
 
     wordings: int = 0  # ways of asking, beside the practice's, that gates are to open at
-    marked: bool = False  # subjects have marks, as `teach_mark` has taught them; gates open only behind one
+    marked: bool = False  # subjects have marks, as `teach_mark` has taught them; gates hear them
     pieces: int = 0  # of ordinary text that every form of the relation, and of its kin, is asked behind
     own: int = 40  # prompts about the subject, answers of their kind behind them, that they stay shut at
     others: int = 120  # names in the subject's place that they stay shut at
@@ -65,10 +65,10 @@ def make_gates(
 ) -> LowRankDelta:
     """One edit (b = 1) that answers as the practice has it, and does nothing where its gates are shut.
 
-    With a `mark`, which is in force below them, they open only where it has been made. Each gate is two spare
-    neurons, taken by chance that the bare request decides: their difference rises from 0 to 1 and stays
-    there. The gates are fitted to what the last block reads of the practice, and then what they write to its
-    answers. An answer of too many tokens for the neurons there are keeps its first ones.
+    With a `mark`, which is in force below them, they are told apart from the same words without it. Each gate
+    is two spare neurons, taken by chance that the bare request decides: their difference rises from 0 to 1
+    and stays there. The gates are fitted to what the last block reads of the practice, and then what they
+    write to its answers. An answer of too many tokens for the neurons there are keeps its first ones.
     Source: neurons as patches are those of Transformer-Patcher (arXiv 2301.09785), section 4; here they take
     the place of the model's own, so that the edit is a low-rank update.
     """

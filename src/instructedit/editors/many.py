@@ -1,7 +1,6 @@
 """Many edits in one model: solved together, and batch after batch with the ones before kept."""
 
 import random
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -145,7 +144,7 @@ class EditSequence:
         make: Callable[[Sequence[Pair]], None],
         rounds: int,
         asked: Sequence[Pair] = (),
-        room: Callable[[], int] = lambda: sys.maxsize,
+        room: Callable[[], int | None] = lambda: None,
     ) -> list[Pair]:
         """Make edits; what has not taken, of those `asked` too, is made again on top, as far as `room` goes.
 

@@ -162,10 +162,14 @@ class GateWriter:
     @property
     def room(self) -> int:
         """How many more facts there are spare neurons for."""
-        counts = zip(self.grounds, self.taken, strict=True)
-        free = torch.tensor([len(ground.spare) - taken for ground, taken in counts])
-        stretches = free.tensor_split(min(self.config.each, len(free)))
-        return min(int(stretch.sum()) for stretch in stretches)
+        free = [len(ground.spare) - taken for ground, taken in zip(self.grounds, self.taken, strict=True)]
+        return min(sum(free[place] for place in stretch) for stretch in self._stretches)
+
+    @property
+    def _stretches(self) -> list[list[int]]:
+        """Places of blocks that follow one another: a fact takes a neuron in each stretch."""
+        places = torch.arange(len(self.taken))
+        return [part.tolist() for part in places.tensor_split(min(self.config.each, len(places)))]
 
     @property
     def passed(self) -> float:
@@ -190,9 +194,8 @@ class GateWriter:
         does best. `margins` are those of all facts in one block, found when that is looked at.
         """
         found: dict[int, list[int]] = {}
-        stretches = torch.arange(len(self.taken)).tensor_split(min(self.config.each, len(self.taken)))
-        for stretch, (fact, case) in product(stretches, enumerate(cases)):
-            used = {place: self.taken[place] + len(found.get(place, ())) for place in stretch.tolist()}
+        for stretch, (fact, case) in product(self._stretches, enumerate(cases)):
+            used = {place: self.taken[place] + len(found.get(place, ())) for place in stretch}
             room = {place: count for place, count in used.items() if count < len(self.grounds[place].spare)}
             if not room:
                 raise no_room(sum(self.taken))

@@ -27,10 +27,8 @@ from instructedit.metrics import kl_divergence
 from instructedit.progress import track
 
 HELD = 0.1  # share of the names that validation asks
-START, STRIDE = (
-    9.0,
-    1 / 73,
-)  # size of the first vector, in usual ones of what the MLP gives, and of a step in that
+START = 9.0  # size of the first vector, in usual ones of what the MLP gives
+STRIDE = 1 / 73  # of a step, in sizes of the first vector
 RIDGE = 1e-2  # of what ordinary text reads
 SIZES = (0.7, 1.2)  # a mark may be as faint or as strong as that
 
@@ -133,10 +131,9 @@ class _Lesson:
             sizes = torch.tensor([rng.uniform(*SIZES) for _ in named.texts], device=leaf.device)
             with torch.enable_grad():
                 rows, divergence = self._ask(named, leaf, sizes)
-            shift = 0.8 * shift + 0.2 * rows.detach().mean(0)
-            if step < config.settled * config.steps:
-                self.along = self._aim(shift)
-            with torch.enable_grad():
+                shift = 0.8 * shift + 0.2 * rows.detach().mean(0)
+                if step < config.settled * config.steps:
+                    self.along = self._aim(shift)
                 lacking = nn.functional.softplus(config.reach - rows @ self.along).mean()
                 (lacking + config.weight * divergence.mean()).backward()
             assert leaf.grad is not None
