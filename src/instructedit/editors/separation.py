@@ -29,15 +29,15 @@ def separate(
     spread = ((rows - centre).square() * share[:, None]).sum(0).mean().div(share.sum()).sqrt()
     level = rows @ one
     standard = torch.cat([(rows - level[:, None] * centre) / spread, level[:, None]], 1)
-    sides = 2.0 * meant - 1.0
+    sides, weights = (1.0 - 2.0 * meant).mT.contiguous(), weights.mT.contiguous()
 
-    def loss(found: Tensor) -> Tensor:
-        wrong = nn.functional.softplus(-sides * (standard @ found)) * weights
+    def loss(found: Tensor) -> Tensor:  # a row a column of `meant`: both products run over whole rows
+        wrong = nn.functional.softplus(sides * (found @ standard.mT)) * weights
         return wrong.sum() + ridge * found.square().sum()
 
-    found = minimise(loss, torch.zeros(standard.shape[1], meant.shape[1], device=rows.device), steps)
-    slope, constant = found[:-1], found[-1]
-    return (slope / spread + one[:, None] * (constant - centre @ slope / spread)).mT
+    found = minimise(loss, torch.zeros(meant.shape[1], standard.shape[1], device=rows.device), steps)
+    slope, constant = found[:, :-1] / spread, found[:, -1]
+    return slope + (constant - slope @ centre)[:, None] * one
 
 
 def minimise(loss: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Tensor:
