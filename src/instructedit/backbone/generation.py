@@ -19,10 +19,14 @@ PROMPTS = 32  # continued at one time
 
 @dataclass(frozen=True)
 class Continuation:
-    """How a text goes on, and how `sure` the model is: the geometric mean of the tokens' probabilities."""
+    """How a text goes on, and how `sure` the model is: the geometric mean of the tokens' probabilities.
+
+    `ids` are all tokens that were said, also those behind a first line.
+    """
 
     text: str
     sure: float
+    ids: tuple[int, ...] = ()
 
 
 def takes_positions(backbone: Backbone) -> bool:
@@ -98,7 +102,8 @@ def _continue(
     answers = [_decode(backbone, row) for row in new]
     told = [_first_line(answer) for answer in answers] if first_line else answers
     means = [sum(row) / len(row) if row else -math.inf for row in sure]
-    return [Continuation(text, math.exp(mean)) for text, mean in zip(told, means, strict=True)]
+    parts = zip(told, means, new, strict=True)
+    return [Continuation(text, math.exp(mean), tuple(ids)) for text, mean, ids in parts]
 
 
 def _step(backbone: Backbone, ids: Int[Tensor, "b t"], mask: Int[Tensor, "b s"], past: Any) -> dict[str, Any]:

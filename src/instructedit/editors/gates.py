@@ -35,6 +35,7 @@ class GateConfig:
     wordings: int = 0  # ways of asking, beside the practice's, that gates are to open at
     marked: bool = False  # subjects have marks, as `teach_mark` has taught them; gates hear them
     pieces: int = 0  # of ordinary text that every form of the relation, and of its kin, is asked behind
+    onward: int = 0  # tokens that the model says next, behind answers and other names: they stay shut there
     own: int = 40  # prompts about the subject, answers of their kind behind them, that they stay shut at
     others: int = 120  # names in the subject's place that they stay shut at
     ordinary: int = 1500  # rows of ordinary text, about, that they stay shut at

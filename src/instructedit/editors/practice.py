@@ -27,6 +27,7 @@ from instructedit.data.subjects import subject_of
 from instructedit.editors.consequences import find_consequences, kind_of
 from instructedit.editors.drill import Practice
 from instructedit.editors.gates import GateConfig
+from instructedit.editors.onward import go_onward
 from instructedit.editors.ordinary import make_piece
 from instructedit.editors.polish import PolishConfig
 from instructedit.types import EditCase
@@ -34,6 +35,7 @@ from instructedit.types import EditCase
 QUESTIONS, WORDINGS = 6, 12  # ways to ask for the answer
 OWN, OTHERS, TAILS = 16, 8, 4  # texts to leave alone: about the subject, about others, about nothing
 FOLLOWING, INDIRECT = 8, 16  # of what follows: answered by an edit of wide scope, left alone by a narrow one
+ANSWERED, ELSEWHERE = 10, 24  # texts that are gone on with: behind the answer, and about others
 FORMS = 2  # other wordings in which is asked of other names than the subject
 SEED = 5  # of the wordings: neither those that are read nor those that an edit is tried on
 
@@ -83,17 +85,29 @@ def widen(
     placed = _kindred(backbone, known) if config.pieces else []
     rng = random.Random(f"pieces|{case.prompt}")
     behind = [f"{make_piece(rng)} {form}" for form in placed for _ in range(config.pieces)]
-    told = [*make_rephrases(known, SEED, config.wordings), *placed, *behind]
-    fit = [backbone.text(prompt, case.wanted) for prompt in told]
+    wordings = [*make_rephrases(known, SEED, config.wordings), *placed, *behind]
+    fit = [backbone.text(prompt, case.wanted) for prompt in wordings]
     others = [*make_rephrases(known, 0, FORMS), *placed]
     forms = [case.prompt, *(prompt for prompt in others if known.subject in prompt)]
     strangers = near[: config.others * (2 if placed else 1)]
-    alone = [backbone.text(*pair) for pair in make_answered_prompts(known, config.own)]
-    alone += [backbone.text(prompt) for prompt in make_other_anchors(known, forms, len(strangers), strangers)]
     fresh = [text for text in dict.fromkeys(fit) if text not in practice.fit]
+    told = (*practice.fit, *fresh)
+    alone = [backbone.text(*pair) for pair in make_answered_prompts(known, config.own)]
+    about = [backbone.text(prompt) for prompt in make_other_anchors(known, forms, len(strangers), strangers)]
+    keep = [*practice.keep, *alone, *_gone_on(backbone, known, told, about, config.onward)]
     asked = {backbone.text(form).ids for form in placed}
-    keep = [text for text in (*practice.keep, *alone) if text.ids[: text.answer_start] not in asked]
-    return Practice((*practice.fit, *fresh), tuple(keep))
+    return Practice(told, tuple(text for text in keep if text.ids[: text.answer_start] not in asked))
+
+
+def _gone_on(
+    backbone: Backbone, case: EditCase, told: Sequence[Text], about: Sequence[Text], tokens: int
+) -> list[Text]:
+    """The texts `about` others, the first of them with what the model says next, and so some answered ones."""
+    if not tokens:
+        return list(about)
+    answered = [text for text in told if text.targets == told[0].targets]
+    begun = [*answered[:: -(-len(answered) // ANSWERED)], *about[:ELSEWHERE]]
+    return [*go_onward(backbone, begun, tokens, case.subject), *about[ELSEWHERE:]]
 
 
 def _kindred(backbone: Backbone, case: EditCase) -> list[str]:
