@@ -102,7 +102,7 @@ def widen(
 def _gone_on(
     backbone: Backbone, case: EditCase, told: Sequence[Text], about: Sequence[Text], tokens: int
 ) -> list[Text]:
-    """The texts `about` others, the first of them with what the model says next, and so some answered ones."""
+    """The texts `about` others, the first with what the model says next, and some that have been answered."""
     if not tokens:
         return list(about)
     answered = [text for text in told if text.targets == told[0].targets]
