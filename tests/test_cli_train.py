@@ -72,8 +72,6 @@ def test_dry_run_counts_the_cost_and_writes_nothing(cli: Run, config: Path, tmp_
     whole = [argument for argument in arguments if argument not in ("--limit", 20)]
     taught = json.loads(cli(*whole, "--set", "stance.steps=30").out)
     assert taught["opinion_minutes"] == 3.0
-    assert small["mark_minutes"] == 0
-    assert json.loads(cli(*arguments, "--set", "mark.steps=48").out)["mark_minutes"] == 2.0
     assert not (tmp_path / "run").exists()
 
 
@@ -156,37 +154,20 @@ def test_opinions_are_taught_to_an_editor_that_is_there(
     assert run_training(cli, config, folder, out, *again).code == 0  # as it was: nothing is taught twice
 
 
-@pytest.mark.parametrize(
-    ("setting", "told", "part", "mark"),
-    [
-        (
-            "editor.polish.scoped=true",
-            {"unseen wordings, narrow", "unseen wordings, wide"},
-            "polish",
-            "scoped",
-        ),
-        ("mark.steps=2", {"marks, reach", "marks, least", "marks, kl"}, "gate", "marked"),
-    ],
-)
-def test_scope_and_marks_are_taught_to_an_editor_that_is_there(
-    cli: Run,
-    config: Path,
-    folder: Path,
-    tmp_path: Path,
-    setting: str,
-    told: set[str],
-    part: str,
-    mark: str,
+def test_scope_is_taught_to_an_editor_that_is_there(
+    cli: Run, config: Path, folder: Path, tmp_path: Path
 ) -> None:
     from instructedit.editors.editor_file import read_header
 
     first, out = tmp_path / "first", tmp_path / "second"
     assert run_training(cli, config, folder, first).code == 0
-    again = ("--set", "steps=0", "--set", setting, "--json", "--begin", first / "editor.safetensors")
-    code, printed, err = run_training(cli, config, folder, out, *again)
+    again = ("--set", "steps=0", "--set", "editor.polish.scoped=true", "--json")
+    code, printed, err = run_training(
+        cli, config, folder, out, *again, "--begin", first / "editor.safetensors"
+    )
     assert code == 0, err
-    assert told < set(json.loads(printed))
-    assert read_header(Path(json.loads(printed)["editor"]))["editor"][part][mark] is True
+    assert {"unseen wordings, narrow", "unseen wordings, wide"} < set(json.loads(printed))
+    assert read_header(Path(json.loads(printed)["editor"]))["editor"]["polish"]["scoped"] is True
 
 
 def test_a_run_without_steps_or_opinions_is_refused(

@@ -23,7 +23,7 @@ from instructedit.types import EditCase
 from tiny_editors import tiny_case, tiny_cases, tiny_editor, tiny_opinion
 from tiny_models import FAMILY_NAMES, tiny_model, tiny_tokenizer
 
-CONFIG = GateConfig(wordings=6, own=8, others=12, ordinary=200, steps=20)
+CONFIG = GateConfig(wordings=6, own=8, others=12, ordinary=200, steps=20, pieces=0, onward=0)
 LAYERS = {
     "gpt2": ("mlp.c_fc", None, "mlp.c_proj"),
     "gptj": ("mlp.fc_in", None, "mlp.fc_out"),
@@ -150,7 +150,7 @@ def test_a_slot_is_a_token_of_an_answer_behind_those_before_it(llama: Backbone) 
     size = len(practice.fit[0].targets)
     assert slots.meant.shape[1] == size  # both texts have the same answer
     assert slots.meant.sum(0).tolist() == [2] * size
-    told = sum(len(text.ids) - 1 for text in practice.fit)
+    told = sum(len(text.ids) for text in practice.fit)
     alone = sum(len(text.positions) for text in practice.keep[:2]) + 1  # the end of what has no answer
     assert len(slots.rows) == told + alone + len(ground.rows)
     assert not slots.meant[told:].any()

@@ -10,7 +10,6 @@ LETTERS_A_TOKEN = 4.3  # English, in the default model's tokenizer
 TOKENS_A_SECOND = 700.0  # of the default model's prefix on two cores, float32
 SECONDS_A_TEXT = 0.025  # of a training step, forward and backward of the edited top
 SECONDS_AN_OPINION = 1.5  # of a step that teaches opinions, by topic and sentiment
-SECONDS_A_MARK = 2.5  # of a step that teaches marks
 HIDDEN_BYTES = 2 * 576  # a token in the cache: half precision, the default model's width
 
 
@@ -38,6 +37,5 @@ def estimate_cost(settings: "TrainConfig", course: "Course") -> dict[str, Any]:
         "prefix_minutes": round(tokens / TOKENS_A_SECOND / 60, 1),
         "training_minutes": round(asked * SECONDS_A_TEXT / 60, 1),
         "opinion_minutes": round(taught * 2 * settings.stance.topics * SECONDS_AN_OPINION / 60, 1),
-        "mark_minutes": round(settings.mark.steps * SECONDS_A_MARK / 60, 1),
         "cache_megabytes": round(tokens * HIDDEN_BYTES / 1e6, 1),
     }

@@ -114,7 +114,7 @@ def _train(
     model: ModelChoice,
     facts: dict[str, Any],
 ) -> Report:
-    """The steps, then opinions, scope and marks; with no steps the editor that it begins with is taught."""
+    """The steps, then opinions and scope; with no steps the editor that it begins with is taught."""
     from instructedit.cli.loading import load_model, load_pair
     from instructedit.training.loop import EDITOR, train
 
@@ -137,13 +137,13 @@ def _train(
         )
         begin = editor
         data = {"score": result.score, "step": result.step, "steps": result.steps_run}
-    elif taught or scoped or settings.mark.steps:
+    elif taught or scoped:
         backbone, _ = load_pair(model, str(begin))
     else:
         raise DataError(
-            "there is nothing to train: no steps, no opinions, no scope and no marks to teach. Expected "
-            "--set steps=N, records with replies of both sentiments and --set stance.steps=N, "
-            "--set editor.polish.scoped=true, or --set mark.steps=N."
+            "there is nothing to train: no steps, no opinions and no scope to teach. Expected --set steps=N, "
+            "records with replies of both sentiments and --set stance.steps=N, or "
+            "--set editor.polish.scoped=true."
         )
     if taught:
         from instructedit.training.stance import teach_stance
@@ -159,11 +159,6 @@ def _train(
         read = teach_scope_file(begin, editor, backbone, settings.seed)
         begin = editor
         data |= {f"unseen wordings, {name}": round(value, 4) for name, value in read.items()}
-    if settings.mark.steps:
-        from instructedit.training.marks import teach_mark_file
-
-        told = teach_mark_file(begin, editor, backbone, settings.mark, settings.seed)
-        data |= {f"marks, {name}": round(value, 4) for name, value in told.items()}
     data = {"editor": str(editor), **data}
     return Report(data, [make_facts("Trained", data)])
 

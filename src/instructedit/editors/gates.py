@@ -12,7 +12,6 @@ from instructedit.backbone import Text
 from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Practice, draw
 from instructedit.editors.ground import Ground, read_rows
-from instructedit.editors.polish import in_force
 from instructedit.editors.separation import minimise, separate
 from instructedit.factors import answer_rows
 from instructedit.metrics import answer_log_probs
@@ -20,7 +19,6 @@ from instructedit.metrics import answer_log_probs
 SURE = 0.99  # of a practice's rows to be left alone lie below 0
 FAR = 0.9995  # of the rows of ordinary text lie below 0
 MOST = 0.9  # of the rows that are meant lie above 1
-UNMARKED = 12  # texts at the most that are read without a mark as well
 LEAST = 0.05  # of the spread of all rows lies between 0 and 1 at least
 
 
@@ -33,9 +31,8 @@ class GateConfig:
     """
 
     wordings: int = 0  # ways of asking, beside the practice's, that gates are to open at
-    marked: bool = False  # subjects have marks, as `teach_mark` has taught them; gates hear them
-    pieces: int = 0  # of ordinary text that every form of the relation, and of its kin, is asked behind
-    onward: int = 0  # tokens that the model says next, behind answers and other names: they stay shut there
+    pieces: int = 1  # of ordinary text that every form of the relation, and of its kin, is asked behind
+    onward: int = 8  # tokens that the model says next, behind answers and other names: they stay shut there
     own: int = 40  # prompts about the subject, answers of their kind behind them, that they stay shut at
     others: int = 120  # names in the subject's place that they stay shut at
     ordinary: int = 1500  # rows of ordinary text, about, that they stay shut at
@@ -61,76 +58,46 @@ class Slots:
     meant: Bool[Tensor, "n k"]
 
 
-def make_gates(
-    ground: Ground, practice: Practice, config: GateConfig, mark: LowRankDelta | None = None
-) -> LowRankDelta:
+def make_gates(ground: Ground, practice: Practice, config: GateConfig) -> LowRankDelta:
     """One edit (b = 1) that answers as the practice has it, and does nothing where its gates are shut.
 
-    With a `mark`, which is in force below them, they are told apart from the same words without it. Each gate
-    is two spare neurons, taken by chance that the bare request decides: their difference rises from 0 to 1
-    and stays there. The gates are fitted to what the last block reads of the practice, and then what they
-    write to its answers. An answer of too many tokens for the neurons there are keeps its first ones.
+    Each gate is two spare neurons, taken by chance that the bare request decides: their difference rises from
+    0 to 1 and stays there. The gates are fitted to what the last block reads of the practice, and then what
+    they write to its answers. An answer of too many tokens for the neurons there are keeps its first ones.
     Source: neurons as patches are those of Transformer-Patcher (arXiv 2301.09785), section 4; here they take
     the place of the model's own, so that the edit is a low-rank update.
     """
-    slots = find_slots(ground, practice, mark)
+    slots = find_slots(ground, practice)
     count = slots.meant.shape[1]
     opened = _open(ground, slots, _take(ground, practice.fit[0], 2 * count), config)
     told = _told(practice.fit, config.told, count)
-    with in_force(ground.top, mark):
-        hidden = ground.top.prefix(told)
-    return _answer(ground, opened, told, hidden, config)
+    return _answer(ground, opened, told, ground.top.prefix(told), config)
 
 
-def find_slots(ground: Ground, practice: Practice, mark: LowRankDelta | None = None) -> Slots:
-    """The rows that an edit's gates are told apart by, read with its `mark` in force.
+def find_slots(ground: Ground, practice: Practice) -> Slots:
+    """The rows that an edit's gates are told apart by.
 
-    Of texts to answer these are all tokens that something follows, of those to be left alone the ones at
-    which their answers are predicted, or their ends; then, with a mark, what is read without it where answers
-    are due; ordinary text comes last. Slots beyond what there are spare neurons for are left out, the last
-    first.
+    Of texts to answer these are all tokens, of those to be left alone the ones at which their answers are
+    predicted, or their ends; ordinary text comes last. Slots beyond what there are spare neurons for are left
+    out, the last first.
     """
     gate, texts = ground.neurons.gate, (*practice.fit, *practice.keep)
-    with in_force(ground.top, mark):
-        read = [keys[gate] for keys in read_rows(ground.top, texts, (gate,))]
+    read = [keys[gate] for keys in read_rows(ground.top, texts, (gate,))]
     slot_of: dict[tuple[int, ...], int] = {}
     rows, owners = [], []
     for text, keys in zip(texts, read, strict=True):
         due = {place: text.targets[: turn + 1] for turn, place in enumerate(text.positions)}
         fits = len(owners) < len(practice.fit)
-        places = range(len(text.ids) - 1) if fits else text.positions or [len(text.ids) - 1]
+        places = range(len(text.ids)) if fits else text.positions or [len(text.ids) - 1]
         owner = [slot_of.setdefault(due[p], len(slot_of)) if fits and p in due else -1 for p in places]
         rows.append(keys[list(places)])
         owners.append(torch.tensor(owner, device=keys.device))
     count = min(len(slot_of), len(ground.spare) // 2)
-    rows += [*_unmarked(ground, practice.fit, read, mark), ground.rows]
+    rows.append(ground.rows)
     known = torch.cat(owners)
     every = torch.cat([known, known.new_full((sum(map(len, rows)) - len(known),), -1)])
     meant = every[:, None] == torch.arange(count, device=every.device)
     return Slots(torch.cat(rows), meant)
-
-
-def _unmarked(
-    ground: Ground,
-    fit: Sequence[Text],
-    marked: Sequence[Float[Tensor, "_ d"]],
-    mark: LowRankDelta | None,
-) -> list[Float[Tensor, "_ d"]]:
-    """What is read without a mark where answers are due, of some texts that it moves as it moves most.
-
-    A text that it moves by less than half as much as most has been given hardly any, under another name of
-    the subject say: nothing tells it from itself.
-    """
-    if mark is None or not mark.a:
-        return []
-    gate, places = ground.neurons.gate, range(0, len(fit), -(-len(fit) // UNMARKED))
-    read = read_rows(ground.top, [fit[place] for place in places], (gate,))
-    due = [list(fit[place].positions) for place in places]
-    bare = [keys[gate][rows] for keys, rows in zip(read, due, strict=True)]
-    pairs = zip(places, due, bare, strict=True)
-    moved = torch.stack([(marked[place][rows] - keys).norm(dim=1).mean() for place, rows, keys in pairs])
-    least = moved.median() / 2
-    return [keys for keys, size in zip(bare, moved, strict=True) if size >= least]
 
 
 def _take(ground: Ground, request: Text, count: int) -> Int[Tensor, " m"]:

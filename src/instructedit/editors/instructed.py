@@ -13,7 +13,6 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Practice
 from instructedit.editors.gates import make_gates
 from instructedit.editors.ground import Ground, Grounds
-from instructedit.editors.marks import make_mark
 from instructedit.editors.polish import in_force, polish
 from instructedit.editors.reading import Reader
 from instructedit.editors.requests import EditorConfig, RequestTexts
@@ -36,7 +35,6 @@ class InstructedEditor(nn.Module):
 
     settings: ClassVar[type[EditorConfig]] = EditorConfig
     network: ClassVar[type[Hypernetwork]] = Hypernetwork  # what turns factors into deltas
-    mark: Tensor | None  # what is written where a fact's subject has been read
 
     def __init__(self, config: EditorConfig, sites: Sequence[Site], width: int, seed: int = 0) -> None:
         super().__init__()
@@ -44,7 +42,6 @@ class InstructedEditor(nn.Module):
         self.hypernetwork = self.network(sites, width, config.transform, seed)
         self.stance = Stance(config.stance, width, seed) if config.stance.marks else None
         self.scope = Reader(2 * width) if config.polish.scoped else None
-        self.register_buffer("mark", torch.zeros(width) if config.gate.marked else None)
         self._grounds = Grounds()
 
     def adjust(self, **changes: Any) -> None:
@@ -106,8 +103,7 @@ class InstructedEditor(nn.Module):
         ground = self.ground(backbone)
         assert ground is not None
         practice = self.texts.wide_practice(backbone, case, instruction)
-        mark = make_mark(backbone, case, self.texts.near(backbone, case), self.mark, self.config.text)
-        return mark + make_gates(ground, practice, self.config.gate, mark)
+        return make_gates(ground, practice, self.config.gate)
 
     @torch.no_grad()
     def opine(

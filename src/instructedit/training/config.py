@@ -12,7 +12,6 @@ from instructedit.editors.registry import find_trained
 from instructedit.errors import DataError, unknown_name
 from instructedit.training.lessons import LessonConfig
 from instructedit.training.losses import LossConfig
-from instructedit.training.marks import MarkConfig
 from instructedit.training.stance import TeachConfig
 
 
@@ -24,7 +23,6 @@ class TrainConfig:
     lessons: LessonConfig = field(default_factory=LessonConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     stance: TeachConfig = field(default_factory=TeachConfig)  # what follows the steps, for opinions
-    mark: MarkConfig = field(default_factory=MarkConfig)  # what follows too, for the subjects of facts
     sites: str | None = None  # as `find_sites`; None: the MLP linears of the last `blocks` blocks
     blocks: int = 3
     steps: int = 1000
