@@ -36,7 +36,7 @@ class GateConfig:
     own: int = 40  # prompts about the subject, answers of their kind behind them, that they stay shut at
     others: int = 120  # names in the subject's place that they stay shut at
     ordinary: int = 1500  # rows of ordinary text, about, that they stay shut at
-    opens: float = 0.1
+    opens: float = 0.15
     open: float = 0.4
     steep: float = 40.0  # the slope of what goes through the activation: how sharp the bends are
     ridge: float = 1e-4  # of the separation
