@@ -6,6 +6,7 @@ import pytest
 
 from instructedit.backbone import Backbone, Text
 from instructedit.backbone.generation import continue_texts
+from instructedit.editors import practice
 from instructedit.editors.onward import go_onward
 from instructedit.types import EditCase
 from test_gates import CONFIG, levelled, made
@@ -66,7 +67,9 @@ def test_what_goes_on_ends_where_the_subject_is_named(llama: Backbone) -> None:
     assert third not in llama.tokenizer.decode(cut.targets)
 
 
-def test_a_relation_with_kin_is_practised_in_its_words_and_so_are_other_names(llama: Backbone) -> None:
+def test_a_relation_with_kin_is_practised_in_its_words_and_so_are_other_names(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = EditCase("France was created in", "Rome", "France")
     editor = made(llama)
     plain = editor.texts.wide_practice(llama, case, "Change it.")
@@ -87,4 +90,5 @@ def test_a_relation_with_kin_is_practised_in_its_words_and_so_are_other_names(ll
     editor.adjust(gate=CONFIG)
     before = editor.texts.wide_practice(llama, other, "Change it.")
     editor.adjust(gate=replace(CONFIG, pieces=2))
+    monkeypatch.delattr(practice, "kind_of")  # of such a one the model is not asked what the answer is
     assert editor.texts.wide_practice(llama, other, "Change it.") == before

@@ -11,25 +11,39 @@ from instructedit.data.paraphrase import Family, family_of, load_phrasebook
 from instructedit.types import EditCase
 
 
+def has_kin(case: EditCase) -> bool:
+    """Whether the prompt's relation has kin at all, whatever kind its answer is of."""
+    return bool(_entries_of(_names(case)))
+
+
 def kin_forms(case: EditCase, kind: str = "") -> tuple[str, ...]:
     """The forms of all relations that are kin to the prompt's own, none its own; empty where it has none.
 
     `kind` says what its answer is, such as "a continent": some relations are kin of such answers only.
     """
-    if not case.subject or case.subject not in case.prompt:
-        return ()
-    template, words = case.prompt.strip().replace(case.subject, "{s}"), set(kind.lower().split())
-    own = family_of(template)
-    names = {template, *(_forms(own) if own else ())}
+    names, words = _names(case), set(kind.lower().split())
     found = dict.fromkeys(form for name in _kin(names, words) for form in _family(name))
     return tuple(form.replace("{s}", case.subject) for form in found if form not in names)
 
 
+def _names(case: EditCase) -> set[str]:
+    """The prompt and all forms of its relation, as templates; none where it does not name its subject."""
+    if not case.subject or case.subject not in case.prompt:
+        return set()
+    template = case.prompt.strip().replace(case.subject, "{s}")
+    own = family_of(template)
+    return {template, *(_forms(own) if own else ())}
+
+
 def _kin(names: Collection[str], words: Collection[str]) -> list[str]:
     """The first forms of the families, and single prompts, that are kin to any of some forms."""
-    entries = [entry for entry in _entries() if not set(names).isdisjoint(entry["from"])]
-    fit = [entry for entry in entries if not entry.get("kinds") or not set(words).isdisjoint(entry["kinds"])]
+    found = _entries_of(names)
+    fit = [entry for entry in found if not entry.get("kinds") or not set(words).isdisjoint(entry["kinds"])]
     return [name for entry in fit for name in entry["to"]]
+
+
+def _entries_of(names: Collection[str]) -> list[dict[str, Any]]:
+    return [entry for entry in _entries() if not set(names).isdisjoint(entry["from"])]
 
 
 def _family(name: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from instructedit.data.anchors import (
     make_tail_anchors,
 )
 from instructedit.data.consequences import make_indirect_prompts
-from instructedit.data.kin import kin_forms
+from instructedit.data.kin import has_kin, kin_forms
 from instructedit.data.other_names import make_other_names
 from instructedit.data.paraphrase import (
     load_phrasebook,
@@ -115,7 +115,9 @@ def _kindred(backbone: Backbone, case: EditCase) -> list[str]:
 
     Such relations are asked in many words, and so are other names' then.
     """
-    kin = kin_forms(case, kind_of(backbone, case.target_new)) if case.kind in ("insert", "change") else ()
+    if case.kind not in ("insert", "change") or not has_kin(case):  # the model need not be asked of what kind
+        return []
+    kin = kin_forms(case, kind_of(backbone, case.target_new))
     return [*relation_forms(case, clumsy=True), *kin] if kin else []
 
 
