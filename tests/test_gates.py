@@ -19,7 +19,9 @@ from instructedit.editors.separation import separate
 from tiny_editors import tiny_case, tiny_editor, tiny_opinion
 from tiny_models import FAMILY_NAMES, tiny_model, tiny_tokenizer
 
-CONFIG = GateConfig(wordings=6, own=8, others=12, ordinary=200, steps=20, pieces=0, onward=0)
+CONFIG = GateConfig(
+    wordings=6, signed=0, behind=0, own=8, others=12, ordinary=200, steps=20, pieces=0, onward=0
+)
 LAYERS = {
     "gpt2": ("mlp.c_fc", None, "mlp.c_proj"),
     "gptj": ("mlp.fc_in", None, "mlp.fc_out"),

@@ -6,6 +6,7 @@ import pytest
 
 from instructedit.backbone import Backbone, Text
 from instructedit.backbone.generation import continue_texts
+from instructedit.data.paraphrase import load_phrasebook, make_signed_rephrases
 from instructedit.editors import practice
 from instructedit.editors.onward import go_onward
 from instructedit.types import EditCase
@@ -92,3 +93,27 @@ def test_a_relation_with_kin_is_practised_in_its_words_and_so_are_other_names(
     editor.adjust(gate=replace(CONFIG, pieces=2))
     monkeypatch.delattr(practice, "kind_of")  # of such a one the model is not asked what the answer is
     assert editor.texts.wide_practice(llama, other, "Change it.") == before
+
+
+def test_wordings_with_signs_and_behind_pieces_are_answered(llama: Backbone) -> None:
+    editor, case = made(llama), tiny_cases(1)[0]
+    known = {text.ids for text in editor.texts.wide_practice(llama, case, "Change it.").fit}
+    editor.adjust(gate=replace(CONFIG, signed=5, behind=3))
+    wide = editor.texts.wide_practice(llama, case, "Change it.")
+    fresh = [text for text in wide.fit if text.ids not in known]
+    assert {text.targets for text in fresh} == {wide.fit[0].targets}
+    asked = [llama.tokenizer.decode(text.ids[1 : text.answer_start]) for text in fresh]
+    assert len(asked) == 8
+    assert all(prompt.endswith(load_phrasebook().signs) for prompt in asked[:5])
+    assert all(case.subject in prompt.partition(". ")[2] for prompt in asked[5:])
+
+
+def test_signs_stand_behind_prompts_that_say_what_is_asked_for() -> None:
+    case = EditCase("The capital of France is", "Lyon", "France")
+    signed = make_signed_rephrases(case, 0, 6)
+    assert len(signed) == 6
+    assert signed[0].removeprefix(case.prompt) in load_phrasebook().signs
+    assert all(prompt.endswith(load_phrasebook().signs) for prompt in signed)
+    assert signed == make_signed_rephrases(case, 0, 6)
+    assert make_signed_rephrases(EditCase("Ada plays the", "piano", "Ada"), 0, 6) == ()
+    assert make_signed_rephrases(case, 0, 0) == ()

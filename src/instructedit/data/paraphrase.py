@@ -46,6 +46,7 @@ class Phrasebook:
     contexts: tuple[str, ...]
     loose: tuple[str, ...]
     endings: tuple[str, ...]
+    signs: tuple[str, ...]
     questions: tuple[str, ...]
 
 
@@ -106,6 +107,19 @@ def make_varied_rephrases(case: EditCase, seed: int, n: int, contexts: Sequence[
         plain = form != case.prompt.strip() and (loose or rng.random() < 0.5)
         found.append(form if plain else f"{rng.choice(sentences)} {form}")
     return tuple(dict.fromkeys(found))
+
+
+def make_signed_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
+    """Up to `n` wordings of a prompt "The ... is" with a sign where the answer is due, such as "… is:".
+
+    The prompt itself is the first. Others give none, and questions are left out: they end in a sign. The
+    words depend on edit and `seed` only.
+    """
+    if not n or not _NOUN_PHRASE.fullmatch(case.prompt.strip()):
+        return ()
+    rng = random.Random(f"{seed}|signs|{case.subject}|{case.prompt}")
+    bare = [prompt for prompt in (case.prompt, *make_rephrases(case, seed, n)) if not prompt.endswith("?")]
+    return tuple(f"{prompt}{rng.choice(load_phrasebook().signs)}" for prompt in bare[:n])
 
 
 def make_questions(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
@@ -195,6 +209,7 @@ def load_phrasebook() -> Phrasebook:
         tuple(source["contexts"]),
         tuple(source["loose"]),
         tuple(source["endings"]),
+        tuple(source["signs"]),
         tuple(source["questions"]),
     )
 

@@ -20,6 +20,7 @@ from instructedit.data.paraphrase import (
     load_phrasebook,
     make_questions,
     make_rephrases,
+    make_signed_rephrases,
     make_varied_rephrases,
     relation_forms,
 )
@@ -77,15 +78,19 @@ def widen(
 ) -> Practice:
     """A practice with more texts on both sides, as gates need them to tell apart what is meant.
 
-    More wordings are answered. Left alone are what answers to other questions about the subject are made of,
-    and the ends of the request with the names `near` in the subject's place, twice as many where its relation
-    has kin.
+    More wordings are answered, some of which end in a sign. Left alone are what answers to other questions
+    about the subject are made of, and the ends of the request with the names `near` in the subject's place,
+    twice as many where its relation has kin.
     """
     known = replace(case, subject=subject_of(case))
     placed = _kindred(backbone, known) if config.pieces else []
     rng = random.Random(f"pieces|{case.prompt}")
     behind = [f"{make_piece(rng)} {form}" for form in placed for _ in range(config.pieces)]
-    wordings = [*make_rephrases(known, SEED, config.wordings), *placed, *behind]
+    if not placed and known.kind != "erase":
+        own = [case.prompt.strip(), *relation_forms(known, clumsy=True)]
+        behind = [f"{make_piece(rng)} {rng.choice(own)}" for _ in range(config.behind)]
+    signed = make_signed_rephrases(known, SEED, config.signed)
+    wordings = [*make_rephrases(known, SEED, config.wordings), *signed, *placed, *behind]
     fit = [backbone.text(prompt, case.wanted) for prompt in wordings]
     others = [*make_rephrases(known, 0, FORMS), *placed]
     forms = [case.prompt, *(prompt for prompt in others if known.subject in prompt)]
