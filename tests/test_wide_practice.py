@@ -6,7 +6,7 @@ import pytest
 
 from instructedit.backbone import Backbone, Text
 from instructedit.backbone.generation import continue_texts
-from instructedit.data.paraphrase import load_phrasebook, make_signed_rephrases
+from instructedit.data.paraphrase import load_phrasebook, make_signed_rephrases, names_its_answer
 from instructedit.editors import practice
 from instructedit.editors.onward import go_onward
 from instructedit.types import EditCase
@@ -117,3 +117,9 @@ def test_signs_stand_behind_prompts_that_say_what_is_asked_for() -> None:
     assert signed == make_signed_rephrases(case, 0, 6)
     assert make_signed_rephrases(EditCase("Ada plays the", "piano", "Ada"), 0, 6) == ()
     assert make_signed_rephrases(case, 0, 0) == ()
+
+
+def test_a_prompt_names_its_answer_or_does_not() -> None:
+    told = ("The capital of France is", "Where is Lyon?")
+    assert all(names_its_answer(EditCase(prompt, "x", "France")) for prompt in told)
+    assert not names_its_answer(EditCase("Lyon is located in", "x", "Lyon"))

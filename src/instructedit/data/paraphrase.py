@@ -109,6 +109,11 @@ def make_varied_rephrases(case: EditCase, seed: int, n: int, contexts: Sequence[
     return tuple(dict.fromkeys(found))
 
 
+def names_its_answer(case: EditCase) -> bool:
+    """Whether a prompt says what is asked for, as questions do and "The ... is"; "X is based in" does not."""
+    return case.is_question or bool(_NOUN_PHRASE.fullmatch(case.prompt.strip()))
+
+
 def make_signed_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
     """Up to `n` wordings of a prompt "The ... is" with a sign where the answer is due, such as "… is:".
 

@@ -32,10 +32,8 @@ class GateConfig:
 
     wordings: int = 0  # ways of asking, beside the practice's, that gates are to open at
     signed: int = 20  # wordings of "The ... is" with a sign behind them, as in "… is:"
-    pieces: int = (
-        1  # of ordinary text that every form of a relation with kin, and of its kin, is asked behind
-    )
-    behind: int = 20  # of ordinary text that forms of any other relation are asked behind
+    pieces: int = 1  # of ordinary text that every form of a relation that has kin is asked behind, and kin's
+    behind: int = 20  # that forms of other relations are asked behind, where a prompt says what is asked for
     onward: int = 8  # tokens that the model says next, behind answers and other names: they stay shut there
     own: int = 40  # prompts about the subject, answers of their kind behind them, that they stay shut at
     others: int = 120  # names in the subject's place that they stay shut at

@@ -22,6 +22,7 @@ from instructedit.data.paraphrase import (
     make_rephrases,
     make_signed_rephrases,
     make_varied_rephrases,
+    names_its_answer,
     relation_forms,
 )
 from instructedit.data.subjects import subject_of
@@ -86,7 +87,7 @@ def widen(
     placed = _kindred(backbone, known) if config.pieces else []
     rng = random.Random(f"pieces|{case.prompt}")
     behind = [f"{make_piece(rng)} {form}" for form in placed for _ in range(config.pieces)]
-    if not placed and known.kind != "erase":
+    if not placed and known.kind != "erase" and names_its_answer(known):
         own = [case.prompt.strip(), *relation_forms(known, clumsy=True)]
         behind = [f"{make_piece(rng)} {rng.choice(own)}" for _ in range(config.behind)]
     signed = make_signed_rephrases(known, SEED, config.signed)
