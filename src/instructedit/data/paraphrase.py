@@ -74,7 +74,7 @@ def make_loose_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
     Half come from the frames for any such prompt, half are forms of its relation with another ending.
     Other prompts give none. The words depend on edit and `seed` only.
     """
-    match = _NOUN_PHRASE.fullmatch(case.prompt.strip())
+    match = _noun_phrase(case)
     if not match or case.kind == "erase":
         return ()
     rng = random.Random(f"{seed}|loose|{case.subject}|{case.prompt}")
@@ -111,7 +111,12 @@ def make_varied_rephrases(case: EditCase, seed: int, n: int, contexts: Sequence[
 
 def names_its_answer(case: EditCase) -> bool:
     """Whether a prompt says what is asked for, as questions do and "The ... is"; "X is based in" does not."""
-    return case.is_question or bool(_NOUN_PHRASE.fullmatch(case.prompt.strip()))
+    return case.is_question or bool(_noun_phrase(case))
+
+
+def _noun_phrase(case: EditCase) -> re.Match[str] | None:
+    """A prompt "The ... is", with what it asks for as the group `np`; None for any other."""
+    return _NOUN_PHRASE.fullmatch(case.prompt.strip())
 
 
 def make_signed_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
@@ -120,7 +125,7 @@ def make_signed_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
     The prompt itself is the first. Others give none, and questions are left out: they end in a sign. The
     words depend on edit and `seed` only.
     """
-    if not n or not _NOUN_PHRASE.fullmatch(case.prompt.strip()):
+    if not _noun_phrase(case):
         return ()
     rng = random.Random(f"{seed}|signs|{case.subject}|{case.prompt}")
     bare = [prompt for prompt in (case.prompt, *make_rephrases(case, seed, n)) if not prompt.endswith("?")]
@@ -136,7 +141,7 @@ def make_questions(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
         return ()
     rng = random.Random(f"{seed}|questions|{case.subject}|{case.prompt}")
     forms = [form for form in relation_forms(case, clumsy=True) if form.endswith("?")]
-    match = _NOUN_PHRASE.fullmatch(case.prompt.strip())
+    match = _noun_phrase(case)
     plain = [frame.replace("{np}", match["np"]) for frame in load_phrasebook().questions] if match else []
     rng.shuffle(forms)
     return tuple(dict.fromkeys((*forms, *plain)))[:n]

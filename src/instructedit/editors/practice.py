@@ -85,12 +85,8 @@ def widen(
     """
     known = replace(case, subject=subject_of(case))
     placed = _kindred(backbone, known) if config.pieces else []
-    rng = random.Random(f"pieces|{case.prompt}")
-    behind = [f"{make_piece(rng)} {form}" for form in placed for _ in range(config.pieces)]
-    if not placed and known.kind != "erase" and names_its_answer(known):
-        own = [case.prompt.strip(), *relation_forms(known, clumsy=True)]
-        behind = [f"{make_piece(rng)} {rng.choice(own)}" for _ in range(config.behind)]
     signed = make_signed_rephrases(known, SEED, config.signed)
+    behind = _behind_pieces(known, placed, config)
     wordings = [*make_rephrases(known, SEED, config.wordings), *signed, *placed, *behind]
     fit = [backbone.text(prompt, case.wanted) for prompt in wordings]
     others = [*make_rephrases(known, 0, FORMS), *placed]
@@ -114,6 +110,20 @@ def _gone_on(
     answered = [text for text in told if text.targets == told[0].targets]
     begun = [*answered[:: -(-len(answered) // ANSWERED)], *about[:ELSEWHERE]]
     return [*go_onward(backbone, begun, tokens, case.subject), *about[ELSEWHERE:]]
+
+
+def _behind_pieces(case: EditCase, placed: Sequence[str], config: GateConfig) -> list[str]:
+    """What is asked behind a piece of ordinary text: the forms `placed`, or some of a relation without kin.
+
+    Of the latter only where the prompt says what is asked for.
+    """
+    rng = random.Random(f"pieces|{case.prompt}")
+    if placed:
+        return [f"{make_piece(rng)} {form}" for form in placed for _ in range(config.pieces)]
+    if case.kind == "erase" or not names_its_answer(case):
+        return []
+    own = [case.prompt.strip(), *relation_forms(case, clumsy=True)]
+    return [f"{make_piece(rng)} {rng.choice(own)}" for _ in range(config.behind)]
 
 
 def _kindred(backbone: Backbone, case: EditCase) -> list[str]:
