@@ -82,6 +82,9 @@ def test_a_limit_gives_the_beginning(write, limit):
         ),
         ({"prompt": "A", "probes": "x", "target_new": "b"}, "probes", "'x'"),
         ({"prompt": "A", "probes": [{"group": "near"}], "target_new": "b"}, "probes.group", "'near'"),
+        ({"prompt": "A \ud800 is", "target_new": "b"}, "prompt", r"\ud800"),
+        ({"prompt": "A is", "target_new": "b\udcff"}, "target_new", r"\udcff"),
+        ({**GOOD, "locality": {"a": [{"prompt": "b", "ground_truth": ["\ud800"]}]}}, TRUTH, r"\ud800"),
     ],
 )  # fmt: skip
 def test_a_broken_record_names_file_line_field_and_what_was_found(write, record, field, found):

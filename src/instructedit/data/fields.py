@@ -8,6 +8,7 @@ from instructedit.errors import DataError
 
 Record = dict[str, Any]
 LIST_NUMBER = re.compile(r"^\s*\d{1,2}\s*[.)]\s+")
+HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair: JSON can spell it, UTF-8 cannot
 
 
 def bad_field(field: str, found: object, expected: str) -> DataError:
@@ -46,7 +47,8 @@ def flat_length(value: Any) -> int:
 def read_answers(value: Any, field: str) -> tuple[str, ...]:
     """All aliases in a text, an alias list or a list of alias lists: stripped, first first, none twice.
 
-    Numbers become text and EasyEdit's ``{"str": ...}`` its text; anything else raises DataError.
+    Numbers become text and EasyEdit's ``{"str": ...}`` its text; anything else raises DataError, and so does
+    text that is not Unicode.
     """
     return tuple(dict.fromkeys(text for text in _flatten(value, field) if text))
 
@@ -68,6 +70,8 @@ def _flatten(value: Any, field: str) -> Iterator[str]:
     if isinstance(value, dict) and "str" in value:
         value = value["str"]
     if isinstance(value, str):
+        if HALF.search(value):
+            raise bad_field(field, value, "text in Unicode, not half of a surrogate pair")
         yield value.strip()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield str(value)

@@ -14,7 +14,10 @@ from instructedit.data.records import build_cases
 from instructedit.errors import DataError, one_line
 from instructedit.types import EditCase, Probe
 
-SKIP_HINT = "Correct the record, or leave such records out with --skip-bad (skip_bad=True)."
+SKIP_HINT = (
+    "Correct the record, or take it out; commands with --skip-bad, and skip_bad=True in Python, leave such "
+    "records out themselves."
+)
 
 
 class SkippedRecords(UserWarning):
