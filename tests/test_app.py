@@ -1,12 +1,10 @@
-"""What stands behind the page: sessions, edits seen before and after, undo, cancelling, bad input."""
+"""What stands behind the page: sessions, edits seen before and after, undo, the chat and the picture."""
 
 import math
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from threading import Event
 from typing import get_args
 from xml.etree import ElementTree
 
@@ -17,7 +15,6 @@ from instructedit.app import directions
 from instructedit.app.functions import Functions
 from instructedit.app.pair import Pair
 from instructedit.app.session import Desk
-from instructedit.app.work import WorkCancelledError
 from instructedit.errors import DataError, UnknownNameError
 from instructedit.ledger.store import create_store
 from instructedit.types import EditCase, Kind
@@ -120,66 +117,6 @@ def test_editors_are_chosen_and_keep_their_edits_apart(pair: Pair) -> None:
     with pytest.raises(UnknownNameError, match="unknown editor"):
         functions.choose(token, "../three")
     functions.desk.close()
-
-
-# Long work
-
-
-def cancel_at(functions: Functions, token: str, word: str):
-    def tell(_share: float, what: str) -> None:
-        if what.startswith(word):
-            functions.desk.cancel(token)
-
-    return tell
-
-
-@pytest.mark.parametrize("word", ["Reading", "Solving", "Asking"])
-def test_cancelled_work_changes_nothing(functions: Functions, token: str, word: str) -> None:
-    with pytest.raises(WorkCancelledError):
-        functions.edit(token, FRANCE, tell=cancel_at(functions, token, word))
-    assert functions.edits(token) == []
-    assert functions.edit(token, FRANCE)["added"] == 1  # and the session, the model and the store are free
-
-
-def test_who_waits_for_the_model_can_give_up(functions: Functions, token: str, pair: Pair) -> None:
-    with pair.lock, pytest.raises(WorkCancelledError):
-        functions.ask(token, "What is", tell=cancel_at(functions, token, "Waiting"))
-    assert not functions.desk.cancel(token)
-
-
-def test_work_is_stopped_when_the_page_ends(functions: Functions, token: str) -> None:
-    begun, go_on = Event(), Event()
-
-    def tell(_share: float, _what: str) -> None:
-        begun.set()
-        go_on.wait(30)
-
-    with ThreadPoolExecutor(2) as threads:
-        edit = threads.submit(functions.edit, token, FRANCE, tell=tell)
-        assert begun.wait(30)
-        work = functions.desk.find(token).work
-        end = threads.submit(functions.desk.close)
-        assert work is not None
-        assert work.stop.wait(30)
-        go_on.set()
-        end.result(30)
-        with pytest.raises(WorkCancelledError):
-            edit.result(30)
-    assert not functions.desk.root.exists()
-
-
-def test_a_session_does_one_thing_at_a_time(functions: Functions, token: str) -> None:
-    refused: list[str] = []
-
-    def meddle(_share: float, _what: str) -> None:
-        try:
-            functions.undo(token, ["1"])
-        except DataError as error:
-            refused.append(str(error))
-
-    functions.edit(token, FRANCE, tell=meddle)
-    assert refused
-    assert all("still at work" in text for text in refused)
 
 
 # Chat and picture

@@ -48,8 +48,8 @@ class Functions:
     def choose(self, token: str, editor: str, tell: Tell = tell_nobody) -> dict[str, Any]:
         """Go on with another editor and its model; the edits made under each are kept apart."""
         with self.desk.working(token, tell) as (session, work):
-            work.step(0, 1, "Loading the model")
-            self.desk.pair(editor)
+            self.desk.pair(editor, work)
+            work.check()
             session.editor = editor
         return self.facts(token)
 

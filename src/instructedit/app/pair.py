@@ -18,7 +18,6 @@ from instructedit.export.record import base_path
 from instructedit.ledger.adding import solve_entries
 from instructedit.ledger.store import Store
 
-WAIT = 0.2  # seconds between two looks at whether a waiting person still wants it
 SOLVED = 6  # updates that are kept; each is about as large as the weights that it changes
 
 
@@ -48,17 +47,12 @@ class Pair:
 
         Errors: `WorkCancelledError`, also while others are waited for.
         """
-        while not self.lock.acquire(timeout=WAIT):
-            work.step(0, 1, "Waiting until the model is free")
-        try:
-            work.check()
+        with work.hold(self.lock, "Waiting until the model is free"):
             hook = self.backbone.model.base_model.register_forward_pre_hook(lambda *_: work.check())
             try:
                 yield
             finally:
                 hook.remove()
-        finally:
-            self.lock.release()
 
     def solve(self, store: Store) -> LowRankDelta | None:
         """The one update of all edits of a store that are in force; None when there are none.

@@ -61,22 +61,26 @@ class Desk:
             for session in self._sessions.values():
                 if session.work is not None:
                     session.work.stop.set()
-        for pair in self._pairs.values():
+        for pair in list(self._pairs.values()):
             if pair.lock.acquire(timeout=CLOSING):
                 pair.lock.release()
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def pair(self, name: str) -> Pair:
-        """A loaded model and editor by the editor's name.
+    def pair(self, name: str, work: Work | None = None) -> Pair:
+        """A loaded model and editor by the editor's name; whoever wants a loaded one waits for nobody.
 
-        Errors: `UnknownNameError` for a name that is not offered; those of loading it.
+        Errors: `UnknownNameError` for a name that is not offered; those of loading it; `WorkCancelledError`
+        for `work` that is not wanted any more.
         """
         if name not in self.editors:
             raise unknown_name("editor", name, self.editors)
-        with self._loading:
-            if name not in self._pairs:
-                self._pairs[name] = self._load(name)
-            return self._pairs[name]
+        if name not in self._pairs:
+            work = work or Work()
+            with work.hold(self._loading, "Waiting until another model is loaded"):
+                if name not in self._pairs:
+                    work.step(0, 1, "Loading the model")
+                    self._pairs[name] = self._load(name)
+        return self._pairs[name]
 
     def open(self) -> str:
         """Begin a session and give its token, which whoever knows it may use."""
@@ -85,7 +89,8 @@ class Desk:
         folder.mkdir()
         with self._guard:
             self._sessions[token] = Session(token, folder, self.editors[0])
-            idle = [name for name, session in self._sessions.items() if session.work is None]
+            others = [name for name in self._sessions if name != token]
+            idle = [name for name in others if self._sessions[name].work is None]
             for name in idle[: max(0, len(self._sessions) - MOST)]:
                 self._forget(name)
         return token

@@ -1,12 +1,14 @@
 """One piece of work at a model: how far it is, and whether it shall stop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Event
+from threading import Event, Lock
 
 from instructedit.errors import InstructEditError
 
 Tell = Callable[[float, str], None]  # the share that is done, and what is being done
+WAIT = 0.2  # seconds between two looks at whether a waiting person still wants it
 
 
 class WorkCancelledError(InstructEditError):
@@ -45,3 +47,17 @@ class Work:
         """
         self.check()
         self.tell(min(done / total, 1.0) if total else 0.0, what)
+
+    @contextmanager
+    def hold(self, lock: Lock, what: str) -> Iterator[None]:
+        """Have a lock inside the block; while others have it, say `what` is waited for.
+
+        Errors: as `check`, also while it is waited for.
+        """
+        while not lock.acquire(timeout=WAIT):
+            self.step(0, 1, what)
+        try:
+            self.check()
+            yield
+        finally:
+            lock.release()
