@@ -23,6 +23,7 @@ from instructedit.editors.ft_l import FTL
 from instructedit.editors.location import output_projections
 from instructedit.editors.locft_bf import LocFTBF
 from instructedit.editors.lora import LoRA
+from instructedit.editors.many import edit_many
 from instructedit.editors.registry import find_method, make_method
 from instructedit.errors import ModelError
 from tiny_editors import tiny_cases, tiny_opinion
@@ -151,6 +152,29 @@ def test_edits_made_together_are_one_update(llama: Backbone) -> None:
     assert bool((after < before - 0.5).all()), (before, after)
     again = method.edit_together(llama, CASES)
     assert all(torch.equal(update.a[name], again.a[name]) for name in update.a)
+
+
+@pytest.mark.parametrize("name", ["ft-l", "locft-bf", "lora"])
+def test_batches_are_trained_together_on_the_model_with_those_before(llama: Backbone, name: str) -> None:
+    method = make_method(name, SETTINGS[name])
+    texts = edit_texts(llama, CASES)
+    whole = edit_many(method, llama, CASES)
+    assert len(whole) == 1
+    assert bool((losses(llama, texts, whole)[0] < losses(llama, texts, nothing(llama, 1))[0] - 0.3).all())
+    first, second = (method.in_sequence(llama) for _ in range(2))
+    before = first.edit(llama, CASES[:2])
+    with before.applied_to(llama.model):
+        after = second.edit(llama, CASES[2:])
+    found = edit_many(method, llama, CASES, size=2)
+    for site in found.a:
+        expected = before.dense(site) + after.dense(site)
+        torch.testing.assert_close(found.dense(site), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_shared_update_stays_within_its_radius(llama: Backbone) -> None:
+    delta = FTL(radius=1e-3, lr=1e-2, steps=3).edit_together(llama, CASES)
+    furthest = delta.dense(output_projections(llama)[0].name).abs().max()
+    assert 0.9e-3 <= float(furthest) <= 1e-3 * (1 + 1e-6)
 
 
 def test_lora_starts_from_nothing_at_every_site(llama: Backbone) -> None:

@@ -15,8 +15,9 @@ from instructedit.backbone.sites import find_sites
 from instructedit.delta import LowRankDelta
 from instructedit.editors import ultraedit
 from instructedit.editors.alphaedit import AlphaEdit, null_space
-from instructedit.editors.covariance import divide, factorise, insert_pairs
+from instructedit.editors.covariance import covariances, divide, factorise, guard, insert_pairs
 from instructedit.editors.location import locate, output_projections, read_keys
+from instructedit.editors.many import edit_many
 from instructedit.editors.memit import MEMIT, read_state
 from instructedit.editors.ordinary import ordinary_texts
 from instructedit.editors.registry import find_method
@@ -234,6 +235,42 @@ def test_memit_reaches_its_goal_where_nothing_holds_it_back(model: Backbone, tex
         share = (goal - reached).norm() / (goal - first).norm()
         assert float(share) == pytest.approx(missing, abs=1e-3)
     assert all(float(size.min()) > 0 for size in delta.norms().values())
+
+
+def test_rome_inserts_one_case_after_another(model: Backbone, text: str) -> None:
+    editor, cases, site = ROME(steps=2, contexts=1, text=text), tiny_cases(3), output_projections(model)[-1]
+    delta = edit_many(editor, model, cases)
+    before = edit_many(editor, model, cases[:2])
+    with before.applied_to(model.model):
+        last = editor.insert(model, cases[2:])
+    torch.testing.assert_close(
+        delta.dense(site.name), before.dense(site.name) + last.dense(site.name), rtol=1e-3, atol=1e-5
+    )
+    summed = editor.edit(model, cases).merge()
+    assert float((summed.dense(site.name) - delta.dense(site.name)).abs().max()) > 1e-4
+    keys = read_keys(model, locate(model, cases[2:], 1), site)
+    module = model.modules[site.name]
+    with torch.no_grad(), before.applied_to(model):
+        value = editor.find(model, module, locate(model, cases[2:], 1))
+    with torch.no_grad(), delta.applied_to(model):
+        torch.testing.assert_close(module(keys)[:, 0], value, rtol=1e-3, atol=1e-3)
+
+
+def test_memit_solves_a_batch_by_its_equation_block_after_block(model: Backbone, text: str) -> None:
+    editor, cases = MEMIT(steps=2, contexts=1, text=text, weight=0.01), tiny_cases(3)
+    delta, sites = edit_many(editor, model, cases), output_projections(model)
+    located, last = locate(model, cases, 1), model.blocks[sites[-1].block]
+    goal = editor.find(model, last, located)
+    known = covariances(model, [site.name for site in sites], text)
+    for number, site in enumerate(sites):
+        done = LowRankDelta(*({s.name: side[s.name] for s in sites[:number]} for side in (delta.a, delta.b)))
+        keys, reached = read_state(model, located, site, last, done)
+        k, r = keys[:, 0].double(), (goal - reached).double() / (len(sites) - number)
+        expected = r.mT @ k @ torch.linalg.inv(0.01 * guard(known[site.name]) + k.mT @ k)
+        torch.testing.assert_close(delta.dense(site.name)[0].double(), expected, rtol=1e-2, atol=1e-4)
+    summed = editor.edit(model, cases).merge()
+    name = sites[-1].name
+    assert float((summed.dense(name) - delta.dense(name)).norm() / delta.dense(name).norm()) > 0.05
 
 
 def test_alphaedit_leaves_ordinary_text_alone(model: Backbone, short: str) -> None:

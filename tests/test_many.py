@@ -1,5 +1,7 @@
 """Many edits in one model: the joint solve, and batches that leave earlier keys alone."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 
@@ -66,10 +68,44 @@ def test_memory_does_not_grow_with_the_edits(llama: Backbone) -> None:
     assert all(torch.isfinite(x).all() for x in sequence.updates.values())
 
 
-def test_an_editor_that_sums_sums(llama: Backbone) -> None:
+def test_an_editor_that_sums_sums_a_batch_and_reads_it_on_those_before(llama: Backbone) -> None:
     editor, cases = tiny_editor(llama, aggregation="sum"), tiny_cases(3)
     summed = editor.edit(llama, cases, WORDS[:3]).merge()
-    assert distance(summed, edit_many(editor, llama, cases, WORDS[:3], size=2)) < 1e-6
+    assert distance(summed, edit_many(editor, llama, cases, WORDS[:3])) < 1e-6
+    first = editor.edit(llama, cases[:2], WORDS[:2]).merge()
+    with first.applied_to(llama.model):
+        later = editor.edit(llama, cases[2:], WORDS[2:3]).merge()
+    assert distance(first + later, edit_many(editor, llama, cases, WORDS[:3], size=2)) < 1e-4
+    assert distance(summed, first + later) > 1e-3
+
+
+def test_a_method_makes_batches_in_its_own_form(llama: Backbone) -> None:
+    class Counting:
+        name, made = "counting", ()
+
+        def edit(self, backbone, cases, instructions=None):
+            self.made = (*self.made, len(cases))
+            site = backbone.sites[0]
+            return LowRankDelta(
+                {site.name: torch.ones(1, 1, site.d_in)}, {site.name: torch.ones(1, site.d_out, 1)}
+            )
+
+    class Sequence(Counting):
+        memory: ClassVar[dict] = {}
+
+    class Method(Counting):
+        def in_sequence(self, backbone):
+            self.begun = Sequence()
+            return self.begun
+
+    for size, parts in ((None, (5,)), (2, (2, 2, 1)), (9, (5,))):
+        method = Method()
+        delta = edit_many(method, llama, tiny_cases(5), size=size)
+        assert (method.begun.made, method.made) == (parts, ())
+        assert float(delta.dense(llama.sites[0].name).max()) == len(parts)
+    method = Method()
+    edit_many(method, llama, tiny_cases(1), size=2)
+    assert method.made == (1,)
 
 
 def test_a_size_below_one_is_refused(llama: Backbone) -> None:

@@ -15,9 +15,12 @@ from cli_run import Run
 from evaluation_fakes import NoiseEditor, ZeroEditor, empty_delta, facts, opinions
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
+from instructedit.editors.calinet import CaliNet
 from instructedit.editors.change import Change, Rewording, reword_prompts
-from instructedit.editors.grace import GRACE, Codebook
+from instructedit.editors.grace import EDGE, GRACE, Codebook
 from instructedit.editors.ike import IKE, ROTA, Context, nearest_facts, show, words_of
+from instructedit.editors.many import change_many, edit_many
+from instructedit.errors import DataError
 from instructedit.evaluation import evaluate, generate_greedy, select
 from instructedit.evaluation.scoring import score_texts
 from instructedit.factors import answer_nll
@@ -106,16 +109,21 @@ def entry(place: float, label: str, radius: float = 1.0) -> Codebook:
         (2.5, "b", [1.0, 1.0]),
         (1.5, "a", [1.5]),  # near, the same target: the radius grows
         (0.5, "a", [1.0]),
-        (1.5, "b", [0.75, 0.75]),  # near, another target: both reach half-way
-        (0.5, "b", [0.25, 0.25]),
+        (1.5, "b", [0.75 - EDGE, 0.75]),  # near, another target: both reach half-way
+        (0.5, "b", [0.25 - EDGE, 0.25]),
     ],
 )
 def test_keys_that_meet_expand_or_split(place: float, label: str, radii: list[float]) -> None:
     merged = entry(0.0, "a").add(entry(place, label))
-    assert merged.radii[0].tolist() == radii
+    assert merged.radii[0].tolist() == pytest.approx(radii)
     assert merged.keys[0, :, 0].tolist() == [0.0, place][: len(radii)]
     assert torch.equal(merged.values, -merged.keys)
     assert merged.labels == (("a", label)[: len(radii)],)
+
+
+def test_a_split_reaches_half_way_where_that_is_further_than_before_too() -> None:
+    split = entry(0.0, "a", radius=3.0).add(entry(3.0, "b"))
+    assert split.radii[0].tolist() == pytest.approx([1.5 - EDGE, 1.5], abs=1e-7)
 
 
 def test_merged_edits_answer_all_their_prompts(llama: Backbone) -> None:
@@ -133,6 +141,23 @@ def test_a_codebook_is_evaluated_through_the_same_rows(llama: Backbone) -> None:
     assert any(row["edited_text"] != row["base_text"] for row in told)
     for row in select(rows, group="locality"):
         assert (row["edited_kl"], row["edited_unchanged_exact"]) == (0.0, 1.0)
+
+
+def test_edits_in_force_together_are_one_codebook(llama: Backbone) -> None:
+    asked = {"instructed": False, "resamples": 0, "groups": ("reliability",)}
+    rows = evaluate(llama, METHOD, CASES, together=2, batch=1, **asked).rows
+    alone = evaluate(llama, METHOD, CASES, **asked).rows
+    for row, other in zip(rows, alone, strict=True):
+        assert row["edited_log_prob"] == pytest.approx(other["edited_log_prob"], abs=1e-2)
+    assert change_many(METHOD, llama, CASES).keys.shape[:2] == (1, len(CASES))
+
+
+def test_what_is_no_delta_makes_no_adapter_and_a_context_is_for_one_edit(llama: Backbone) -> None:
+    with pytest.raises(DataError, match="no adapter together"):
+        edit_many(METHOD, llama, CASES)
+    for method in (IKE(demonstrations=0), CaliNet(neurons=2, steps=1)):
+        with pytest.raises(DataError, match="one edit alone"):
+            evaluate(llama, method, CASES, together=3, resamples=0)
 
 
 def test_demonstrations_copy_update_and_retain() -> None:

@@ -6,15 +6,14 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from instructedit.backbone import Backbone, Site
+from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.covariance import covariances, insert_pairs, remember
-from instructedit.editors.location import Located, locate, output_projections
-from instructedit.editors.memit import Pair, SpreadEdit, read_state
+from instructedit.editors.location import output_projections
+from instructedit.editors.memit import Pair, SpreadEdit, read_together
 from instructedit.editors.registry import Result
-from instructedit.editors.rome import BATCH
 from instructedit.errors import ModelError
 from instructedit.types import EditCase
 
@@ -51,8 +50,8 @@ class AlphaEdit(SpreadEdit):
     def solve(
         self,
         prepared: Float[Tensor, "d_in _"],
-        keys: Float[Tensor, "b 1 d_in"],
-        residuals: Float[Tensor, "b 1 d_out"],
+        keys: Float[Tensor, "b n d_in"],
+        residuals: Float[Tensor, "b n d_out"],
     ) -> Pair:
         """R K.T P (K K.T P + ridge I)^-1, P projecting on the null space: eq. 14 without earlier edits."""
         return insert_pairs(keys, keys.double() @ prepared @ prepared.mT, residuals, self.ridge)
@@ -98,24 +97,27 @@ class AlphaEditSequence:
     ) -> LowRankDelta:
         """One delta, b = 1, of all cases together, for the model as it is now; instructions are not read.
 
-        Block after block, as `SpreadEdit.insert`; the keys kept are those of the edited model.
+        Block after block, as `SpreadEdit.insert_together`; the keys kept are those of the edited model.
         """
-        sites = output_projections(backbone)[-self.method.layers :]
-        last, starts = backbone.blocks[sites[-1].block], range(0, len(cases), BATCH)
-        parts = [locate(backbone, cases[start : start + BATCH], self.method.contexts) for start in starts]
-        goal = torch.cat([self.method.find(backbone, last, part) for part in parts])
-        delta = LowRankDelta({}, {})
-        for number, site in enumerate(sites):
-            keys, reached = read_together(backbone, parts, site, last, delta)
-            missing = (goal - reached)[None] / (len(sites) - number)
-            inside = keys[0].double() @ self.null[site.name]
-            a = solve_inside(inside, self.grams.get(site.name), self.method.ridge) @ self.null[site.name].mT
-            delta = delta + LowRankDelta({site.name: a[None].to(keys.dtype)}, {site.name: missing.mT})
+        delta = self.method.insert_together(backbone, cases, self.solve)
+        sites, parts = (
+            output_projections(backbone)[-self.method.layers :],
+            self.method.locate(backbone, cases),
+        )
+        last = backbone.blocks[sites[-1].block]
         for site in sites:
             keys, _ = read_together(backbone, parts, site, last, delta)
             inside = keys[0].double() @ self.null[site.name]
             self.grams[site.name] = inside.mT @ inside + self.grams.get(site.name, 0)
         return delta
+
+    def solve(
+        self, name: str, keys: Float[Tensor, "1 n d_in"], residuals: Float[Tensor, "1 n d_out"]
+    ) -> Pair:
+        """As `AlphaEdit.solve`, with the keys of earlier batches in Kp: all of eq. 14."""
+        null = self.null[name]
+        a = solve_inside(keys[0].double() @ null, self.grams.get(name), self.method.ridge) @ null.mT
+        return a[None].to(keys.dtype), residuals.mT
 
 
 def solve_inside(
@@ -128,14 +130,6 @@ def solve_inside(
     system = keys.mT @ keys + ridge * torch.eye(keys.shape[1], dtype=keys.dtype, device=keys.device)
     factor = torch.linalg.cholesky(system if kept is None else system + kept)
     return torch.cholesky_solve(keys.mT, factor).mT
-
-
-def read_together(
-    backbone: Backbone, parts: Sequence[Located], site: Site, last: nn.Module, delta: LowRankDelta
-) -> tuple[Float[Tensor, "1 n d_in"], Float[Tensor, "n d"]]:
-    """As `read_state`, for cases that are all under one delta."""
-    states = [read_state(backbone, part, site, last, delta) for part in parts]
-    return torch.cat([keys for keys, _ in states]).transpose(0, 1), torch.cat([rows for _, rows in states])
 
 
 def null_space(

@@ -31,6 +31,15 @@ class Rewording(Change, Protocol):
         ...
 
 
+@runtime_checkable
+class Merging(Change, Protocol):
+    """A change whose edits can be in force together."""
+
+    def merge(self) -> "Change":
+        """One change that holds all the edits."""
+        ...
+
+
 def reword_prompts(change: Change, prompts: Sequence[str], edits: Sequence[int]) -> list[str]:
     """The prompts as the edited model is asked them, `prompts[i]` under row `edits[i]` of a change."""
     if not isinstance(change, Rewording):

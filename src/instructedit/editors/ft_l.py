@@ -4,9 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+from torch import Tensor
+
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
-from instructedit.editors.descent import Descent, edit_texts, fine_tune
+from instructedit.editors.batches import Batches
+from instructedit.editors.descent import Descent, dense_delta, edit_texts, fine_tune
+from instructedit.editors.epochs import descend_together
+from instructedit.editors.location import output_projections
 from instructedit.editors.registry import Result
 from instructedit.types import EditCase
 
@@ -38,9 +44,18 @@ class FTL:
         Errors: `ModelError` when the backbone's sites hold no MLP output projection.
         """
         settings = Descent(self.steps, self.lr, loss=self.loss)
-        return fine_tune(
-            backbone,
-            edit_texts(backbone, cases),
-            settings,
-            lambda update: update.clamp(-self.radius, self.radius),
-        )
+        return fine_tune(backbone, edit_texts(backbone, cases), settings, self._project)
+
+    def in_sequence(self, backbone: Backbone) -> Batches:
+        """The method for one batch after another; the radius bounds what each batch moves."""
+        return Batches(self.name, self.edit_together)
+
+    def edit_together(self, backbone: Backbone, cases: Sequence[EditCase]) -> LowRankDelta:
+        """One update for all cases (b = 1), `steps` epochs long; errors as `edit`."""
+        texts, site = edit_texts(backbone, cases), output_projections(backbone)[0]
+        start = {site.name: torch.zeros(1, site.d_out, site.d_in, device=backbone.device)}
+        settings = Descent(self.steps, self.lr, loss=self.loss)
+        return descend_together(backbone, texts, start, dense_delta, settings, self._project)
+
+    def _project(self, update: Tensor) -> Tensor:
+        return update.clamp(-self.radius, self.radius)

@@ -16,6 +16,9 @@ from instructedit.editors.location import output_projections
 from instructedit.editors.registry import Result
 from instructedit.types import EditCase
 
+BATCH = 16  # edits that are fitted side by side
+EDGE = 1e-5  # between two balls that meet: what lies half-way is in one of them
+
 
 @dataclass(frozen=True)
 class Codebook:
@@ -57,6 +60,14 @@ class Codebook:
             keys, values, radii = (side.index_select(0, rows) for side in (keys, values, radii))
         return partial(_replace_output, keys, values, radii)
 
+    @staticmethod
+    def stack(books: Sequence["Codebook"]) -> "Codebook":
+        """Several codebooks of one layer side by side, all of as many entries."""
+        keys, values, radii = (
+            torch.cat([getattr(book, side) for book in books]) for side in ("keys", "values", "radii")
+        )
+        return Codebook(books[0].site, keys, values, radii, tuple(x for book in books for x in book.labels))
+
     def merge(self) -> "Codebook":
         """One codebook that has met all the edits in their order, its radii adapted on the way."""
         merged = self[0]
@@ -68,8 +79,9 @@ class Codebook:
         """Meet one more edit, a codebook of a single entry, whose radius is the initial one.
 
         Far from every key it is added as it is. Near one with the same target, that key's radius grows
-        to hold it; near one with another target, neither reaches further than half-way to the other.
-        Source: the codebook's maintenance in GRACE (arXiv 2211.11031): add, expand, split.
+        to hold it; near one with another target, both reach half-way to the other and no further, whether
+        that is more than they reached before or less. Half-way counts as the new key's.
+        Source: GRACE (arXiv 2211.11031), algorithm 1: add, expand, split, as its authors' code sets radii.
         """
         distances = (self.keys[0] - entry.keys[0]).norm(dim=-1)
         nearest = int(distances.argmin())
@@ -78,8 +90,8 @@ class Codebook:
             if self.labels[0][nearest] == entry.labels[0][0]:
                 radii[0, nearest] = torch.maximum(radii[0, nearest], gap)
                 return replace(self, radii=radii)
-            radii[0, nearest] = torch.minimum(radii[0, nearest], gap / 2)
-            radius = torch.minimum(radius, gap / 2)
+            radii[0, nearest] = gap / 2 - EDGE
+            radius = torch.full_like(radius, float(gap / 2))
         return Codebook(
             self.site,
             torch.cat([self.keys, entry.keys], 1),
@@ -112,6 +124,10 @@ class GRACE:
         self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str] | None = None
     ) -> Codebook:
         """One codebook a case, each for the unedited model; instructions are not used."""
+        starts = range(0, len(cases), BATCH)
+        return Codebook.stack([self._enter(backbone, cases[start : start + BATCH]) for start in starts])
+
+    def _enter(self, backbone: Backbone, cases: Sequence[EditCase]) -> Codebook:
         texts, site = edit_texts(backbone, cases), output_projections(backbone)[0]
         hidden = backbone.prefix(texts)
         key, value = read_layer(backbone, site, hidden, texts)

@@ -8,13 +8,9 @@ import torch
 
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
-from instructedit.editors.descent import (
-    Descent,
-    answer_losses,
-    dense_delta,
-    edit_texts,
-    fine_tune,
-)
+from instructedit.editors.batches import Batches
+from instructedit.editors.descent import Descent, dense_delta, edit_texts, fine_tune
+from instructedit.editors.epochs import descend_together
 from instructedit.editors.location import output_projections
 from instructedit.editors.registry import Result
 from instructedit.types import EditCase
@@ -63,23 +59,11 @@ class LocFTBF:
         A case that is done at its turn gives no gradient in that turn. Errors: as `edit`.
         """
         texts, site = edit_texts(backbone, cases, self.end), output_projections(backbone)[0]
-        hidden = backbone.prefix(texts)
-        update = torch.zeros(1, site.d_out, site.d_in, device=backbone.device, requires_grad=True)
-        optimiser = self._settings.optimiser([update])
-        generator = torch.Generator().manual_seed(self.seed)
-        for _ in range(self.steps):
-            stepped = False
-            for part in torch.randperm(len(texts), generator=generator).split(self.batch):
-                told = [texts[index] for index in part.tolist()]
-                with torch.enable_grad():
-                    delta = dense_delta({site.name: update})
-                    loss, taken = answer_losses(backbone, hidden[part.to(hidden.device)], told, delta)
-                    going = self._settings.going(loss.detach(), taken)
-                    if not going.any():
-                        continue
-                    (update.grad,) = torch.autograd.grad(loss[going].mean(), [update])
-                optimiser.step()
-                stepped = True
-            if not stepped:
-                break
-        return dense_delta({site.name: update.detach()})
+        start = {site.name: torch.zeros(1, site.d_out, site.d_in, device=backbone.device)}
+        return descend_together(
+            backbone, texts, start, dense_delta, self._settings, batch=self.batch, seed=self.seed
+        )
+
+    def in_sequence(self, backbone: Backbone) -> Batches:
+        """The method for one batch after another: each is trained on the model with those before."""
+        return Batches(self.name, self.edit_together)

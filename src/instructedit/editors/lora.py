@@ -9,7 +9,9 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
+from instructedit.editors.batches import Batches
 from instructedit.editors.descent import Descent, descend, edit_texts
+from instructedit.editors.epochs import descend_together
 from instructedit.editors.registry import Result
 from instructedit.types import EditCase
 
@@ -43,6 +45,16 @@ class LoRA:
         settings = Descent(self.steps, self.lr, self.weight_decay, self.loss)
         start = self._start(backbone, len(cases))
         return descend(backbone, edit_texts(backbone, cases), start, self._delta, settings)
+
+    def in_sequence(self, backbone: Backbone) -> Batches:
+        """The method for one batch after another: an adapter a batch, on top of those before."""
+        return Batches(self.name, self.edit_together)
+
+    def edit_together(self, backbone: Backbone, cases: Sequence[EditCase]) -> LowRankDelta:
+        """One adapter for all cases (b = 1), `steps` epochs long."""
+        settings = Descent(self.steps, self.lr, self.weight_decay, self.loss)
+        texts = edit_texts(backbone, cases)
+        return descend_together(backbone, texts, self._start(backbone, 1), self._delta, settings)
 
     def _start(self, backbone: Backbone, cases: int) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(self.seed)

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text
 from instructedit.delta import LowRankDelta
+from instructedit.editors.change import Change, Merging
 from instructedit.editors.descent import sparse_delta
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.mending import mend, plan_mending
 from instructedit.editors.opinions import Opinion, is_opinion, join_opinions, read_opinions
 from instructedit.editors.subject_gates import Writer, start_writer
+from instructedit.editors.summed import CHUNK, SummedEdits
 from instructedit.editors.together import Pair
 from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
@@ -27,7 +29,6 @@ from instructedit.types import EditCase
 if TYPE_CHECKING:
     from instructedit.editors import Editor
 
-CHUNK = 16  # edits whose rows are in memory at one time
 WRITTEN = 64  # facts that are written at one time at the most
 
 
@@ -38,24 +39,50 @@ def edit_many(
     instructions: Sequence[str] | None = None,
     size: int | None = None,
 ) -> LowRankDelta:
-    """One delta (b = 1) that holds all the edits, solved in batches of `size`, or all at once without it.
+    """One delta (b = 1) that holds all the edits, made in batches of `size`, or all at once without it.
 
-    A single edit, and an editor that sums instead of solving, give the sum of the edits made alone.
-    Errors: `DataError` for a size below one, and for a method whose edits cannot be put together.
+    Errors: as `change_many`, and `DataError` for a method whose edits are no deltas.
+    """
+    change = change_many(editor, backbone, cases, instructions, size)
+    if not isinstance(change, LowRankDelta):
+        raise DataError(
+            f"the edits of {editor.name} are no deltas, and make no adapter together. Expected a trained "
+            "editor or a method of deltas (`instructedit ls methods`); `evaluate --together` takes this one."
+        )
+    return change
+
+
+def change_many(
+    editor: "Editor",
+    backbone: Backbone,
+    cases: Sequence[EditCase],
+    instructions: Sequence[str] | None = None,
+    size: int | None = None,
+) -> Change:
+    """As `edit_many`, for any editor whose edits can be in force together.
+
+    A batch is made as one: solved by the editor's network, or as the method's `in_sequence` makes it. An
+    editor that has neither sums a batch. Each batch is made on the model with those before. A single edit
+    is the edit made alone, and a codebook meets its edits in their order, whatever the size.
+    Errors: `DataError` for a size below one, and for edits that cannot be merged.
     """
     if size is not None and size < 1:
         raise DataError(f"batches of {size} edits cannot be made. Expected a size of at least 1.")
     trained: Any = editor  # a method has no network
-    network = getattr(trained, "hypernetwork", None)
-    if len(cases) == 1 or network is None or not network.solves:
-        change = editor.edit(backbone, cases, instructions)
-        if not isinstance(change, LowRankDelta):
+    network, begin = getattr(trained, "hypernetwork", None), getattr(trained, "in_sequence", None)
+    step, solves = size or len(cases), network is not None and network.solves
+    whole = editor if begin is None or len(cases) == 1 else begin(backbone)
+    adds = getattr(trained, "result", "delta") == "delta"
+    if len(cases) == 1 or not (solves or (adds and step < len(cases))):
+        change = whole.edit(backbone, cases, instructions)
+        if not isinstance(change, Merging):
             raise DataError(
-                f"the edits of {editor.name} cannot be put together: they are no deltas. Edit one at a time."
+                f"the edits of {editor.name} cannot be put together: each is made for one edit alone. "
+                "Expected an editor of deltas or codebooks, or one edit at a time."
             )
         return change.merge()
     words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
-    sequence, step = EditSequence(trained, backbone), size or len(cases)
+    sequence = EditSequence(trained, backbone) if solves else SummedEdits(whole, backbone)
     for start in track(range(0, len(cases), step), "Editing"):
         sequence.add(cases[start : start + step], words[start : start + step])
     return sequence.delta

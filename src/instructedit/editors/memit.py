@@ -1,8 +1,9 @@
 """MEMIT: one fact spread over the MLPs of several blocks, each of which brings a share of what is missing."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,14 +12,16 @@ from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, Site
 from instructedit.delta import LowRankDelta
+from instructedit.editors.batches import Batches
 from instructedit.editors.covariance import divide, insert_pairs, ordinary_factors
 from instructedit.editors.location import Located, locate, moved, output_projections
 from instructedit.editors.registry import Result
-from instructedit.editors.rome import ValueSearch
+from instructedit.editors.rome import BATCH, ValueSearch
 from instructedit.factors import watch_sites
 from instructedit.types import EditCase
 
-Pair = tuple[Float[Tensor, "b 1 d_in"], Float[Tensor, "b d_out 1"]]
+Pair = tuple[Float[Tensor, "b n d_in"], Float[Tensor, "b d_out n"]]
+Solve = Callable[[str, Float[Tensor, "1 n d_in"], Float[Tensor, "1 n d_out"]], Pair]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +44,10 @@ class SpreadEdit(ValueSearch):
     def solve(
         self,
         prepared: Float[Tensor, "d_in _"],
-        keys: Float[Tensor, "b 1 d_in"],
-        residuals: Float[Tensor, "b 1 d_out"],
+        keys: Float[Tensor, "b n d_in"],
+        residuals: Float[Tensor, "b n d_out"],
     ) -> Pair:
-        """The update of one site for each case alone."""
+        """The update of one site for n cases together: n is 1 where each case is alone."""
 
     @torch.no_grad()
     def insert(self, backbone: Backbone, cases: Sequence[EditCase]) -> LowRankDelta:
@@ -66,6 +69,26 @@ class SpreadEdit(ValueSearch):
             delta = delta + LowRankDelta({site.name: a}, {site.name: b})
         return delta
 
+    @torch.no_grad()
+    def insert_together(self, backbone: Backbone, cases: Sequence[EditCase], solve: Solve) -> LowRankDelta:
+        """The same for all cases in one model (b = 1): at every block `solve` is given all their keys."""
+        sites = output_projections(backbone)[-self.layers :]
+        last = backbone.blocks[sites[-1].block]
+        parts = self.locate(backbone, cases)
+        goal = torch.cat([self.find(backbone, last, part) for part in parts])
+        delta = LowRankDelta({}, {})
+        for number, site in enumerate(sites):
+            keys, reached = read_together(backbone, parts, site, last, delta)
+            missing = (goal - reached)[None] / (len(sites) - number)
+            a, b = solve(site.name, keys, missing)
+            delta = delta + LowRankDelta({site.name: a}, {site.name: b})
+        return delta
+
+    def locate(self, backbone: Backbone, cases: Sequence[EditCase]) -> list[Located]:
+        """Where some cases act, `BATCH` of them at a time."""
+        starts = range(0, len(cases), BATCH)
+        return [locate(backbone, cases[start : start + BATCH], self.contexts) for start in starts]
+
 
 def read_state(
     backbone: Backbone, located: Located, site: Site, last: nn.Module, delta: LowRankDelta
@@ -82,6 +105,14 @@ def read_state(
     ):
         backbone.top(located.hidden[rows], backbone.above())
     return located.keys(inputs[site.name]), located.bare(seen[0])
+
+
+def read_together(
+    backbone: Backbone, parts: Sequence[Located], site: Site, last: nn.Module, delta: LowRankDelta
+) -> tuple[Float[Tensor, "1 n d_in"], Float[Tensor, "n d"]]:
+    """As `read_state`, for cases that are all under one delta."""
+    states = [read_state(backbone, part, site, last, delta) for part in parts]
+    return torch.cat([keys for keys, _ in states]).transpose(0, 1), torch.cat([rows for _, rows in states])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +136,20 @@ class MEMIT(SpreadEdit):
     def solve(
         self,
         prepared: Float[Tensor, "d_in _"],
-        keys: Float[Tensor, "b 1 d_in"],
-        residuals: Float[Tensor, "b 1 d_out"],
+        keys: Float[Tensor, "b n d_in"],
+        residuals: Float[Tensor, "b n d_out"],
     ) -> Pair:
         """R K.T (lambda C + K K.T)^-1: eq. 14, with C0 from eq. 15."""
         return insert_pairs(keys, divide(keys, prepared) / self.weight, residuals, 1.0)
+
+    def in_sequence(self, backbone: Backbone) -> Batches:
+        """The method for one batch after another; ordinary text is read here, by the model as it is.
+
+        All keys of a batch are in K. C0 stays that of ordinary keys: those of earlier batches do not join it.
+        """
+        factors = self.prepare(backbone, [site.name for site in output_projections(backbone)[-self.layers :]])
+
+        def solve(name: str, keys: Tensor, residuals: Tensor) -> Pair:
+            return self.solve(factors[name], keys, residuals)
+
+        return Batches(self.name, partial(self.insert_together, solve=solve))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
+from instructedit.editors.batches import Batches
 from instructedit.editors.covariance import divide, insert_pairs, ordinary_factors
 from instructedit.editors.location import CONTEXTS, Located, locate, moved, output_projections, read_keys
 from instructedit.editors.registry import Result
@@ -99,6 +100,23 @@ class ROME(ValueSearch):
     paper: ClassVar[str] = "Meng et al. 2022, arXiv 2202.05262"
     result: ClassVar[Result] = "delta"
     depth: ClassVar[float | None] = 0.36
+
+    def in_sequence(self, backbone: Backbone) -> Batches:
+        """The method for many edits: one after another, each for the model with those before.
+
+        It has no closed form for several. Ordinary text is read here, by the model as it is.
+        """
+        ordinary_factors(backbone, [output_projections(backbone)[-1].name], self.text)
+        return Batches(self.name, self.insert_in_turn)
+
+    def insert_in_turn(self, backbone: Backbone, cases: Sequence[EditCase]) -> LowRankDelta:
+        """One delta, b = 1: each case is inserted into the model with the cases before it."""
+        delta = LowRankDelta({}, {})
+        for case in cases:
+            with delta.applied_to(backbone.model):
+                one = self.insert(backbone, [case])
+            delta = delta + one
+        return delta
 
     @torch.no_grad()
     def insert(self, backbone: Backbone, cases: Sequence[EditCase]) -> LowRankDelta:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from instructedit.backbone import Backbone, PrefixCache
 from instructedit.delta import LowRankDelta
 from instructedit.editors.change import Change
-from instructedit.editors.many import edit_many
+from instructedit.editors.many import change_many
 from instructedit.errors import DataError, unknown_name
 from instructedit.evaluation.answers import Values, score_questions, write_answers, write_fluency
 from instructedit.evaluation.bootstrap import RESAMPLES
@@ -58,7 +58,7 @@ def evaluate(
 
     Every edit starts from the unedited model; `batch` cases are edited and asked together, which
     changes nothing but the time. With `together` all edits are in force at once instead, made in batches of
-    so many, each on top of those before (see `edit_many`), and the probes are asked after the last.
+    so many, each on top of those before (see `change_many`), and the probes are asked after the last.
     The edit is made with an instruction of the banks' `split` (or the case's own); with `instructed`,
     reliability, paraphrases, portability and old answers are also asked with the same instruction left in
     front, the paper's way. `generate` adds greedy generations, `fluency` the n-gram entropy of 100 generated
@@ -66,12 +66,12 @@ def evaluate(
     (see `Choice`). With `cache`, prefix states are kept on disk, rounded to half precision. `condition` is
     written into every row.
 
-    Errors: `DataError` without cases, and as `edit_many`; `UnknownNameError` for an unknown group.
+    Errors: `DataError` without cases, and as `change_many`; `UnknownNameError` for an unknown group.
     """
     _check(cases, groups)
     choice = Choice(tuple(groups), instructed, max_probes, max_replies, seed)
     words = [instruction_for(case, split=split, control=control, seed=seed) for case in cases]
-    whole = None if together is None else edit_many(editor, backbone, cases, words, together)
+    whole = None if together is None else change_many(editor, backbone, cases, words, together)
     rows: list[Row] = []
     reached: dict[frozenset[str], tuple[Backbone, PrefixCache | None]] = {}  # by the sites of edits
     for start in track(range(0, len(cases), batch), "evaluating"):

@@ -1,0 +1,32 @@
+"""A batch of edits that a method makes as one update of the model as edited so far."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from instructedit.backbone import Backbone
+from instructedit.delta import LowRankDelta
+from instructedit.types import EditCase
+
+
+@dataclass(frozen=True)
+class Batches:
+    """A method for one batch after another that keeps nothing of earlier ones but the model they edited.
+
+    `make` turns all cases of a batch into one delta, b = 1.
+    """
+
+    name: str
+    make: Callable[[Backbone, Sequence[EditCase]], LowRankDelta]
+
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def edit(
+        self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str] | None = None
+    ) -> LowRankDelta:
+        """One delta, b = 1, of all cases together, for the model as it is now; instructions are not read."""
+        return self.make(backbone, cases)
