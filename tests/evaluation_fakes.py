@@ -45,18 +45,19 @@ class NoiseEditor:
 
 
 class SolvingEditor:
-    """Descends on the texts that `wants` names for a case until the model says them."""
+    """Descends on the texts that `wants` names for a case and its instruction until the model says them."""
 
     name = "solving"
 
-    def __init__(self, wants=lambda case: [(case.prompt, case.wanted)], rounds: int = 8) -> None:
+    def __init__(self, wants=lambda case, _words: [(case.prompt, case.wanted)], rounds: int = 8) -> None:
         self.wants, self.rounds = wants, rounds
         self.seen: list[tuple[EditCase, str]] = []
 
     def edit(self, backbone, cases, instructions=None) -> LowRankDelta:
-        self.seen += zip(cases, instructions or [""] * len(cases), strict=True)
+        told = list(zip(cases, instructions or [""] * len(cases), strict=True))
+        self.seen += told
         delta = empty_delta(backbone, len(cases), scale=0.1)
-        pairs = [(row, *pair) for row, case in enumerate(cases) for pair in self.wants(case)]
+        pairs = [(row, *pair) for row, asked in enumerate(told) for pair in self.wants(*asked)]
         if not pairs:
             return empty_delta(backbone, len(cases))
         texts = [backbone.text(prompt, answer) for _, prompt, answer in pairs]

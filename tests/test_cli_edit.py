@@ -1,6 +1,7 @@
 """`instructedit edit` on tiny models: what it asks, shows, writes, and how it fails."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,29 @@ def test_a_method_cannot_be_polished(cli: Run, folder: Path) -> None:
     assert code == 3
     assert "patient" in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_edits_of_one_adapter_do_not_contradict_each_other(cli: Run, folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "edits.jsonl"
+    records = [{"prompt": PROMPT, "target_new": target} for target in (TARGET, "London", TARGET)]
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    code, _, err = edit(cli, folder, "--file", file, "--dry-run")
+    assert code == 3
+    assert "'London' contradicts" in err
+    code, text, _ = edit(cli, folder, "--file", file, "--on-conflict", "replace", "--json")
+    assert code == 0
+    assert [made["target"] for made in json.loads(text)["edits"]] == [TARGET]
+    code, text, _ = edit(cli, folder, "--file", file, "--mode", "single", "--dry-run", "--json")
+    assert len(json.loads(text)["edits"]) == 3
+
+
+def test_words_alone_can_ask_for_an_erasure(cli: Run, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    editor = PatientEditor()
+    editor.told = lambda _, cases, words: [
+        replace(case, kind="erase") if words[place] else case for place, case in enumerate(cases)
+    ]
+    use_editor(monkeypatch, editor)
+    code, text, _ = edit(cli, folder, PROMPT, TARGET, "--instruction", "Forget it.", "--json")
+    (made,) = json.loads(text)["edits"]
+    assert made["kind"] == "erase"
+    assert made["readings"][0]["after"].startswith("unknown") == (code == 0)

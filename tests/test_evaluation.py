@@ -14,6 +14,7 @@ from instructedit.evaluation.leverage import format_leverage
 from instructedit.evaluation.questions import Choice, questions_of
 from instructedit.evaluation.rows import METRICS
 from instructedit.evaluation.summary import format_summary
+from instructedit.instructions.banks import load_banks, load_scopes
 from instructedit.report.store_page_text import show_perplexity
 from instructedit.types import UNKNOWN_STATEMENT, Probe
 
@@ -29,7 +30,9 @@ def test_an_editor_that_does_nothing_leaves_every_score(llama):
 
 
 def test_an_editor_that_solves_its_edits_reaches_every_one(llama):
-    editor = SolvingEditor(lambda case: [(case.prompt, f"{case.wanted} is")])  # so that the answer ends there
+    editor = SolvingEditor(
+        lambda case, _: [(case.prompt, f"{case.wanted} is")]
+    )  # so that the answer ends there
     result = evaluate(llama, editor, facts(), generate=True, resamples=20)
     entry = result.summary["counterfact"]["reliability"]["bare"]
     assert entry["exact"]["base"]["mean"] == 0.0
@@ -101,7 +104,7 @@ def test_without_an_instruction_there_is_nothing_to_leave_in(llama):
 def test_sentiment_is_scored_on_replies_and_never_shown_to_the_editor(llama):
     wanted = replace(opinions()[0], positive=("good",), negative=("bad",))
     case = replace(wanted, probes=())
-    editor = SolvingEditor(wants=lambda case: [(case.prompt, case.good[0])])
+    editor = SolvingEditor(wants=lambda case, _: [(case.prompt, case.good[0])])
     row = evaluate(llama, editor, [case], instructed=False, resamples=0).rows[0]
     assert row["edited_win_rate"] == 1.0
     assert row["edited_good_log_prob"] > row["edited_bad_log_prob"]
@@ -136,10 +139,12 @@ def test_the_choice_of_questions_and_replies_is_bounded_and_seeded():
 
 def test_fluency_is_asked_on_both_sides(llama, monkeypatch):
     monkeypatch.setattr("instructedit.evaluation.single.FLUENCY_TOKENS", 8)
+    ends = set(range(llama.head.weight.shape[0]))  # every token would end a text
+    monkeypatch.setattr("instructedit.backbone.generation._end_ids", lambda _: ends)
     result = evaluate(llama, NoiseEditor(), facts(), groups=("reliability",), fluency=True, resamples=0)
     rows = select(result.rows, group="fluency", instructed=False)
     assert len(rows) == 3
-    assert all(row["edited_fluency"] >= 0 and row["edited_text"] is not None for row in rows)
+    assert all(row["edited_fluency"] >= 0 and row["edited_text"] and row["base_text"] for row in rows)
     assert format_summary(result.summary).row_count > 0
 
 
@@ -150,12 +155,27 @@ def test_nothing_to_evaluate_and_unknown_groups_are_refused(llama):
         evaluate(llama, ZeroEditor(), facts(), groups=("localty",))
 
 
-def test_leverage_is_zero_for_an_editor_that_ignores_its_instruction(llama):
-    result = measure_leverage(llama, NoiseEditor(), facts() + opinions(), resamples=20)
-    assert set(result.summary) == {"scope", "sentiment", "erase"}
+@pytest.mark.parametrize("editor", [NoiseEditor(), SolvingEditor()])
+def test_leverage_is_zero_for_an_editor_that_ignores_its_instruction(llama, editor):
+    cases = [*facts()[:1], *opinions()[:1]]
+    result = measure_leverage(llama, editor, cases, resamples=20, contrasts=["scope", "erase"])
+    assert set(result.summary) == {"scope", "erase"}
     for parts in result.summary.values():
         for part in parts.values():
             assert part["difference"]["mean"] == pytest.approx(0.0, abs=1e-7)
+
+
+def test_an_erasure_is_of_the_answer_that_holds(llama):
+    editor, fact = SolvingEditor(), replace(facts()[0], ground_truth="Madrid")
+    measure_leverage(llama, editor, [fact], resamples=0, contrasts=["erase"])
+    assert {case.target_new for case, _ in editor.seen} == {"Madrid"}
+    assert len({(case.kind, case.scope) for case, _ in editor.seen}) == 1
+    assert [words in wordings("erase") for _, words in editor.seen] == [False, True]
+
+
+def test_leverage_has_three_contrasts_of_two_conditions(llama):
+    result = measure_leverage(llama, NoiseEditor(), facts() + opinions(), resamples=20)
+    assert set(result.summary) == {"scope", "sentiment", "erase"}
     assert {"all", "portability: one_hop", "portability: inverse"} <= set(result.summary["scope"])
     assert {row["condition"] for row in result.rows} == {
         "wide",
@@ -167,11 +187,18 @@ def test_leverage_is_zero_for_an_editor_that_ignores_its_instruction(llama):
     }
 
 
-def obedient(case):
+def wordings(kind):
+    return {words for bank in load_banks() if bank.kind == kind for words in bank.wordings["unseen"]}
+
+
+def obedient(case, words):
     """What an editor that follows its instruction wants of the model."""
     if case.kind == "sentiment":
         return [(case.prompt, case.good[0])]
-    follows = case.group("portability") if case.scope == "wide" else ()
+    if words in wordings("erase"):
+        return [(case.prompt, replace(case, kind="erase").wanted)]
+    narrow = any(words.endswith(scope) for scope in load_scopes()["narrow"]["unseen"])
+    follows = () if narrow else case.group("portability")
     return [(case.prompt, case.wanted), *((probe.prompt, probe.answers[0]) for probe in follows)]
 
 
@@ -189,7 +216,7 @@ def test_leverage_is_full_for_an_editor_that_follows_its_instruction(llama):
     by_prompt = {}
     for case, words in editor.seen:
         by_prompt.setdefault((case.kind, case.prompt), set()).add(words)
-    assert all(len(words) == 2 for (kind, _), words in by_prompt.items() if kind != "erase")
+    assert all(len(words) > 1 for words in by_prompt.values())
 
 
 def test_one_contrast_can_be_measured_alone(llama):

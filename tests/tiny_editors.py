@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from instructedit.backbone import Backbone
+from instructedit.delta import LowRankDelta
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
 from instructedit.hypernetwork import TransformConfig
 from instructedit.training.config import TrainConfig
@@ -81,3 +82,11 @@ def tiny_editor(
     texts = editor.texts.requests(backbone, cases, [""] * len(cases))
     collect_moments(editor.hypernetwork, backbone, texts, texts)
     return editor
+
+
+def distance(first: LowRankDelta, second: LowRankDelta) -> float:
+    """The largest relative distance of two deltas over the sites."""
+    return max(
+        float((first.dense(n) - second.dense(n)).norm() / first.dense(n).norm().clamp(min=1e-9))
+        for n in first.a
+    )

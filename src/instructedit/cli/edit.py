@@ -13,6 +13,7 @@ from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice,
 from instructedit.cli.report import Report, make_table
 from instructedit.cli.requests import Request, read_requests
 from instructedit.errors import EditFailedError
+from instructedit.ledger.entries import OnConflict, plan_edits
 from instructedit.types import EditCase
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Making:
 
     size: int = 10
     """Edits in each batch of --mode sequential."""
+
+    on_conflict: OnConflict = "refuse"
+    """Two edits of one adapter that contradict each other: refuse them, or let the later one replace the
+    earlier one. The same edit is made once."""
 
     setting: Texts = ()
     """One setting of the editor as name=value, such as text=FILE, ordinary text that many edits leave alone
@@ -90,18 +95,20 @@ def edit_model(
 
     cases = read_requests(prompt, target, request, sample)
     check_folder(making.out, force=making.force)
-    with using_banks(making.bank):
-        words = [instruction_for(case, seed=sample.seed) for case in cases]
     if common.dry_run:
-        return _plan(cases)
+        return _plan(_settle(cases, making))
     from instructedit.cli.loading import check_fields, find_editor, load_pair, set_fields, set_polish
     from instructedit.cli.readings import edit_took, list_questions, take_readings
+    from instructedit.editors import as_told
     from instructedit.editors.many import edit_many
 
     check_fields(find_editor(making.editor), making.setting)
     backbone, editor = load_pair(model, making.editor)
     set_fields(editor, making.setting)
     set_polish(editor, making.polish)
+    cases = _settle(as_told(editor, backbone, cases), making)
+    with using_banks(making.bank):
+        words = [instruction_for(case, seed=sample.seed) for case in cases]
     if making.mode == "single":
         delta = editor.edit(backbone, cases, words)
     else:
@@ -114,6 +121,15 @@ def edit_model(
     took = [edit_took(case, reading) for case, reading in zip(cases, bare, strict=True)]
     folders = keep_edits(making.out, backbone, delta, cases, words, force=making.force)
     return _report(cases, words, readings, took, folders)
+
+
+def _settle(cases: Sequence[EditCase], making: Making) -> list[EditCase]:
+    """The edits that are made: those of one adapter once each, and none against another.
+
+    Errors: `DataError` for conflicts to refuse.
+    """
+    single = making.mode == "single"  # each has a folder of its own
+    return list(cases) if single else plan_edits([], cases, making.on_conflict).cases
 
 
 def _plan(cases: Sequence[EditCase]) -> Report:

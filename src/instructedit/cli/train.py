@@ -141,7 +141,7 @@ def _train(
         backbone, _ = load_pair(model, str(begin))
     else:
         raise DataError(
-            "there is nothing to train: no steps, no opinions and no scope to teach. Expected --set steps=N, "
+            "there is nothing to train: no steps, no opinions, no reading to teach. Expected --set steps=N, "
             "records with replies of both sentiments and --set stance.steps=N, or "
             "--set editor.polish.scoped=true."
         )
@@ -154,9 +154,9 @@ def _train(
         begin = editor
         data |= {f"opinions, {name}": round(value, 4) for name, value in told.items()}
     if scoped:
-        from instructedit.training.scope import teach_scope_file
+        from instructedit.training.told import teach_told_file
 
-        read = teach_scope_file(begin, editor, backbone, settings.seed)
+        read = teach_told_file(begin, editor, backbone, settings.seed)
         begin = editor
         data |= {f"unseen wordings, {name}": round(value, 4) for name, value in read.items()}
     data = {"editor": str(editor), **data}

@@ -23,6 +23,15 @@ class Editor(Protocol):
         ...
 
 
+def as_told(editor: object, backbone: "Backbone", cases: "Sequence[EditCase]") -> "list[EditCase]":
+    """Each case as its own `instruction` asks for it, where the editor reads that; see its `told`.
+
+    So an answer that words alone want erased is known as an erasure before the edit is made.
+    """
+    tell = getattr(editor, "told", None)
+    return list(cases) if tell is None else tell(backbone, cases, [case.instruction for case in cases])
+
+
 def load_editor(path: "str | Path" = "default", backbone: "Backbone | None" = None) -> "InstructedEditor":
     """Read an editor file; "default" is the one that comes with the package.
 

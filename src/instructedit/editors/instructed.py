@@ -16,9 +16,9 @@ from instructedit.editors.ground import Ground, Grounds
 from instructedit.editors.polish import in_force, polish
 from instructedit.editors.reading import Reader
 from instructedit.editors.requests import EditorConfig, RequestTexts
-from instructedit.editors.scope import read_scopes
 from instructedit.editors.stance import Stance, read_topics
 from instructedit.editors.strength import answered, faintest
+from instructedit.editors.told import read_kinds, read_scopes
 from instructedit.editors.writing import Blank, prepare, write
 from instructedit.factors import Anchors, Factors, capture_groups, read_anchors
 from instructedit.hypernetwork import Hypernetwork
@@ -41,7 +41,7 @@ class InstructedEditor(nn.Module):
         self.config, self.name, self.texts = config, config.name, RequestTexts(config)
         self.hypernetwork = self.network(sites, width, config.transform, seed)
         self.stance = Stance(config.stance, width, seed) if config.stance.marks else None
-        self.scope = Reader(2 * width) if config.polish.scoped else None
+        self.scope, self.kind = (Reader(2 * width) if config.polish.scoped else None for _ in range(2))
         self._grounds = Grounds()
 
     def adjust(self, **changes: Any) -> None:
@@ -60,6 +60,7 @@ class InstructedEditor(nn.Module):
         choice is edited again on top, up to `config.rounds` times, then polished and tempered.
         """
         words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
+        cases = self.told(backbone, cases, words)
         taken = [self._way(backbone, case) for case in cases]
         ways = (self.opine, self.gate, self._edit)
         parts = [(make, [i for i, way in enumerate(taken) if way == make]) for make in ways]
@@ -88,9 +89,8 @@ class InstructedEditor(nn.Module):
 
         One whose answer is not the edited model's first choice then is made by pass and polish instead.
         """
-        pairs = zip(self.scoped(backbone, cases, instructions), instructions, strict=True)
-        told = track(pairs, "Editing", total=len(cases))
-        made = LowRankDelta.stack([self._gate(backbone, *pair) for pair in told])
+        pairs = track(zip(cases, instructions, strict=True), "Editing", total=len(cases))
+        made = LowRankDelta.stack([self._gate(backbone, *pair) for pair in pairs])
         failed = self._failed(backbone.reaching(made.a), cases, made)
         if not failed:
             return made
@@ -144,7 +144,7 @@ class InstructedEditor(nn.Module):
         self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str], delta: LowRankDelta
     ) -> LowRankDelta:
         """Each edit after `config.polish`; what has no one answer, such as a sentiment, stays as it is."""
-        pairs = zip(self.scoped(backbone, cases, instructions), instructions, strict=True)
+        pairs = zip(cases, instructions, strict=True)
         practices = [self.texts.practice(backbone, *pair, self.config.polish) for pair in pairs]
         edits = [
             self._polish(backbone, cases[place], delta[place], practice) if practice else delta[place]
@@ -152,11 +152,16 @@ class InstructedEditor(nn.Module):
         ]
         return LowRankDelta.stack(edits)
 
-    def scoped(
+    def told(
         self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
     ) -> list[EditCase]:
-        """Each case with the scope that its instruction is read to ask for: wide, unless it says narrow."""
-        return list(cases) if self.scope is None else read_scopes(self.scope, backbone, cases, instructions)
+        """Each case as its instruction asks for it: an erasure, or of narrow scope, where the words say so.
+
+        What is the one or the other by itself stays so. `gate` and `polish` take cases that were told.
+        """
+        for reader, read in ((self.kind, read_kinds), (self.scope, read_scopes)):
+            cases = cases if reader is None else read(reader, backbone, cases, instructions)
+        return list(cases)
 
     def _polish(
         self, backbone: Backbone, case: EditCase, delta: LowRankDelta, practice: Practice
@@ -169,11 +174,7 @@ class InstructedEditor(nn.Module):
 
     @torch.no_grad()
     def temper(
-        self,
-        backbone: Backbone,
-        cases: Sequence[EditCase],
-        instructions: Sequence[str],
-        delta: LowRankDelta,
+        self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str], delta: LowRankDelta
     ) -> LowRankDelta:
         """Each edit at the faintest of `config.strengths` that gives its answer in as many wordings as any.
 

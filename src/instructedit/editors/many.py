@@ -128,6 +128,7 @@ class EditSequence:
 
         An earlier edit whose prompt is asked now with another answer is not asked again.
         """
+        cases = self.editor.told(self.own, cases, instructions)
         told = {case.prompt for case in cases}
         past = [pair for prompt, pair in self.past.items() if prompt not in told]
         pairs = list(zip(cases, instructions, strict=True))
@@ -138,21 +139,24 @@ class EditSequence:
             asked = random.Random(self.count).sample(past, min(self.writer.config.asked, len(past)))
             self._write_all(self.writer, facts, past, asked)
         before = self.count
-        self.keep(cases, instructions)
+        self._count(pairs)
         steps = self.editor.config.mend.steps_between(before, self.count)
         if self.writer and steps:
             self._mend(self.writer, steps)
 
     def keep(self, cases: Sequence[EditCase], instructions: Sequence[str]) -> None:
         """Count some edits as made, and know what they ask."""
-        pairs = list(zip(cases, instructions, strict=True))
+        cases = self.editor.told(self.own, cases, instructions)
+        self._count(list(zip(cases, instructions, strict=True)))
+
+    def _count(self, pairs: Sequence[Pair]) -> None:
         self.past |= {case.prompt: (case, words) for case, words in pairs}
         told = [pair for pair in pairs if is_opinion(self.editor, pair[0])]
         if told:
             asked, words = [case for case, _ in told], [words for _, words in told]
             found = read_opinions(self.editor, self.own, asked, words)
             self.opinions |= {case.prompt: one for case, one in zip(asked, found, strict=True)}
-        self.count += len(cases)
+        self.count += len(pairs)
 
     def _write_all(
         self, writer: Writer, facts: Sequence[Pair], past: Sequence[Pair], asked: Sequence[Pair]

@@ -22,7 +22,7 @@ class PolishConfig(DescentConfig):
 
     breadth: int = 1  # how many times as many texts to leave alone are at hand as there are at least
     names: int = 0  # other names of the subject that the request is asked under as well
-    scoped: bool = False  # what the instruction says of the scope is read: narrow ones leave more alone
+    scoped: bool = False  # the instruction is read: it may erase, or be narrow and leave more alone
     subject: bool = False  # write at the subject, in the place of what the pass does at those sites
     energy: float = 0.999  # share of the update's squared norm whose directions are kept
 

@@ -7,6 +7,8 @@ from typing import cast
 from instructedit.errors import unknown_name
 from instructedit.evaluation.bootstrap import Clusters, clusters_of
 from instructedit.evaluation.rows import Row, select
+from instructedit.instructions import instruction_for
+from instructedit.instructions.banks import Split
 from instructedit.types import EditCase, Scope, Sentiment
 
 ALL = "all"
@@ -16,31 +18,37 @@ ALL = "all"
 class Contrast:
     """Two conditions of one request, for cases that it `takes`; `condition` puts a case under one of them.
 
-    `groups` are asked, and `parts` reads the rows of one condition and side into values by part.
+    Only the case's instruction differs between conditions, in words of the banks' split, drawn by a seed, and
+    its sentiment, by which replies are scored. `groups` are asked, and `parts` reads the rows of one
+    condition and side into values by part.
     """
 
     name: str
     conditions: tuple[str, str]
     takes: Callable[[EditCase], bool]
-    condition: Callable[[EditCase, str], EditCase]
+    condition: Callable[[EditCase, str, Split, int], EditCase]
     groups: tuple[str, ...]
     parts: Callable[[Sequence[Row], str], dict[str, Clusters]]
     what: str
 
 
-def _with_scope(case: EditCase, scope: str) -> EditCase:
-    return replace(case, scope=cast(Scope, scope))
+def _with_scope(case: EditCase, scope: str, split: Split, seed: int) -> EditCase:
+    asked = replace(case, instruction="", scope=cast(Scope, scope))
+    return replace(case, scope="wide", instruction=instruction_for(asked, split=split, seed=seed))
 
 
-def _with_sentiment(case: EditCase, sentiment: str) -> EditCase:
-    return replace(case, sentiment=cast(Sentiment, sentiment))
+def _with_sentiment(case: EditCase, sentiment: str, _split: Split, _seed: int) -> EditCase:
+    return replace(case, instruction="", sentiment=cast(Sentiment, sentiment))
 
 
-def _with_kind(case: EditCase, kind: str) -> EditCase:
-    """The request as a change or as an erasure; paraphrases want what the new kind wants."""
+def _with_kind(case: EditCase, kind: str, split: Split, seed: int) -> EditCase:
+    """The answer that holds, where the record names it, told to be given or to be erased."""
     probes = tuple(replace(probe, answers=()) for probe in case.group("rephrase"))
     kept = "change" if case.kind == "erase" else case.kind
-    return replace(case, kind="erase" if kind == "erase" else kept, probes=probes)
+    answer = case.ground_truth.strip() or case.target_new
+    case = replace(case, kind=kept, target_new=answer, probes=probes, instruction="")
+    asked = replace(case, kind="erase" if kind == "erase" else kept)
+    return replace(case, instruction=instruction_for(asked, split=split, seed=seed))
 
 
 def _scope_parts(rows: Sequence[Row], side: str) -> dict[str, Clusters]:
@@ -65,15 +73,9 @@ def _sentiment_parts(rows: Sequence[Row], side: str) -> dict[str, Clusters]:
 
 
 def _erase_parts(rows: Sequence[Row], side: str) -> dict[str, Clusters]:
-    """The old answer's rate: under ``erase`` asked for by itself, under ``change`` the wanted answer."""
-    erased = [{**row, "group": row["name"]} for row in select(rows, group="old_answer")]
-    if not erased:
-        erased = [
-            {**row, "group": "prompt" if row["group"] == "reliability" else "rephrase"}
-            for row in rows
-            if row["group"] in ("reliability", "rephrase")
-        ]
-    return _by_group(erased, f"{side}_exact")
+    """The rate of the answer that both conditions name."""
+    prompts = [{**row, "group": "prompt"} for row in select(rows, group="reliability")]
+    return _by_group([*prompts, *select(rows, group="rephrase")], f"{side}_exact")
 
 
 def _by_group(rows: Sequence[Row], column: str) -> dict[str, Clusters]:
@@ -107,9 +109,9 @@ CONTRASTS = (
         ("change", "erase"),
         lambda case: case.kind != "sentiment" and bool(case.target_new.strip()),
         _with_kind,
-        ("reliability", "rephrase", "old_answer"),
+        ("reliability", "rephrase"),
         _erase_parts,
-        "answers that are still the old one",
+        "answers that are still given",
     ),
 )
 

@@ -1,7 +1,7 @@
 """What an instruction is worth: the same request under two instructions, and the difference it makes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from instructedit.backbone import Backbone, PrefixCache
@@ -46,7 +46,8 @@ def measure_leverage(
     - ``scope``: token accuracy on portability probes, wide minus narrow; also by the probes' name, and
       whether both still give the answer on the prompt (``reliability``) and its paraphrases.
     - ``sentiment``: the rate at which positive replies win over negative ones, positive minus negative.
-    - ``erase``: whole-answer rate of `target_new` on the prompt and its paraphrases, change minus erase.
+    - ``erase``: whole-answer rate, on the prompt and its paraphrases, of the answer that both instructions
+      are about (the record's `ground_truth`, or else `target_new`), change minus erase.
 
     ``summary[contrast][part]`` holds an `Estimate` as a dict for each condition, for the unedited
     model (``base``) and for the paired ``difference`` (first minus second condition), with intervals
@@ -62,7 +63,7 @@ def measure_leverage(
         fit = [case for case in cases if contrast.takes(case)]
         sides: dict[str, list[Row]] = {}
         for condition in contrast.conditions if fit else ():
-            changed = [contrast.condition(replace(case, instruction=""), condition) for case in fit]
+            changed = [contrast.condition(case, condition, split, seed) for case in fit]
             sides[condition] = evaluate(
                 backbone,
                 editor,

@@ -17,6 +17,7 @@ from instructedit.types import Kind, Scope, Sentiment
 
 Split = Literal["train", "unseen"]
 Wordings = dict[Split, tuple[str, ...]]
+PARTS = ("scope.yaml", "kind.yaml")  # of instructions: no operations
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def load_banks() -> tuple[Bank, ...]:
     """All banks of operations, in the order of their files' names."""
     folder = files("instructedit.instructions").joinpath("banks")
     names = sorted(path.name for path in folder.iterdir() if path.name.endswith(".yaml"))
-    return tuple(_parse_bank(_read_yaml(name)) for name in names if name != "scope.yaml")
+    return tuple(_parse_bank(_read_yaml(name)) for name in names if name not in PARTS)
 
 
 def read_bank(path: Path) -> Bank:
@@ -81,6 +82,13 @@ def load_scopes() -> dict[Scope, Wordings]:
     """The wordings of ``wide`` and ``narrow``."""
     source = _read_yaml("scope.yaml")
     return {scope: _parse_wordings(source[scope]) for scope in get_args(Scope)}
+
+
+@cache
+def load_kinds() -> dict[bool, Wordings]:
+    """How people ask for an erasure (True), and what only sounds like it; for reading, given to no edit."""
+    source = _read_yaml("kind.yaml")
+    return {erases: _parse_wordings(source[name]) for name, erases in (("erase", True), ("keep", False))}
 
 
 @cache

@@ -3,7 +3,15 @@
 import random
 from typing import get_args
 
-from instructedit.instructions.banks import Bank, Split, find_bank, load_banks, load_scopes, load_words
+from instructedit.instructions.banks import (
+    Bank,
+    Split,
+    find_bank,
+    load_banks,
+    load_kinds,
+    load_scopes,
+    load_words,
+)
 from instructedit.types import Control, EditCase, Kind, Scope, Sentiment
 
 
@@ -52,6 +60,26 @@ def scope_instructions(split: Split, count: int, seed: int = 0) -> dict[str, Sco
         for wording in wordings[split]
         for operation in rng.sample(operations, min(count, len(operations)))
     }
+
+
+def kind_instructions(split: Split, count: int, seed: int = 0) -> dict[str, bool]:
+    """Instructions about facts, and whether each asks for an erasure.
+
+    They are every operation of the banks, alone and with `count` sentences about its scope, what people
+    write otherwise, and as many random words: whoever says nothing wants nothing erased.
+    """
+    rng = random.Random(f"{seed}|kinds|{split}")
+    scopes = [words for scope in load_scopes().values() for words in scope[split]]
+    told: dict[str, bool] = {}
+    for bank in load_banks():
+        for operation in bank.wordings[split] if bank.kind != "sentiment" else ():
+            wordings = [operation, *(_join(operation, scope) for scope in rng.sample(scopes, count))]
+            told |= dict.fromkeys(wordings, bank.kind == "erase")
+    for erases, wordings in load_kinds().items():
+        told |= dict.fromkeys(wordings[split], erases)
+    lengths = [len(words.split()) for words in load_kinds()[False][split]]
+    noise = [" ".join(rng.choice(load_words()) for _ in range(2 * length)) for length in lengths]
+    return told | dict.fromkeys(noise, False)
 
 
 def render(instruction: str, prompt: str, task_name: str = "") -> str:

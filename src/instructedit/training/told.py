@@ -1,0 +1,86 @@
+"""Teaching an editor to read from an instruction whether it erases, and how far an edit shall reach."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from instructedit.backbone import Backbone
+from instructedit.editors.editor_file import load_editor, read_facts, save_editor
+from instructedit.editors.instructed import InstructedEditor
+from instructedit.editors.reading import Reader
+from instructedit.editors.told import ERASES, NARROW, kind_states, scope_states
+from instructedit.errors import DataError
+from instructedit.instructions import kind_instructions, scope_instructions
+from instructedit.instructions.banks import Split
+
+OPERATIONS, SCOPES = 4, 6  # that each wording of a scope is put behind; that each operation is put before
+SCOPE_RIDGE, KIND_RIDGE = 150.0, 1000.0
+
+
+def teach_told_file(path: Path, target: Path, backbone: Backbone, seed: int = 0) -> dict[str, float]:
+    """`teach_told` for the editor in the file `path`; it is written to `target`, which may be the same.
+
+    Of several processes the main one does it all, the others give nothing. Errors: as `teach_told`.
+    """
+    if not Accelerator(cpu=backbone.device.type == "cpu").is_main_process:
+        return {}
+    editor = load_editor(path, backbone)
+    right = teach_told(editor, backbone, seed)
+    told = {"seed": seed, "validation": right}
+    save_editor(editor, target, backbone, {**read_facts(path), "told": told})
+    return right
+
+
+@torch.no_grad()
+def teach_told(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> dict[str, float]:
+    """Have an editor tell erasures and narrow scopes from the rest, by the wordings of the banks alone.
+
+    Gives the share of unseen wordings that it reads right, by what they ask for. Errors: `DataError` for an
+    editor that reads no instructions.
+    """
+    if editor.hypernetwork.reader is None:
+        raise DataError(
+            "this editor reads no instructions, so it cannot be told a kind or a scope. Expected one with "
+            "editor.transform.code above zero, or --set editor.polish.scoped=false."
+        )
+    editor.adjust(polish=replace(editor.config.polish, scoped=True))
+    editor.scope, editor.kind = (Reader(2 * backbone.width).to(backbone.device) for _ in range(2))
+    states, narrow = _read(backbone, scope_states, _narrow("train", seed))
+    editor.scope.learn(states, torch.where(narrow, -1.0, 1.0), SCOPE_RIDGE)
+    states, erases = _balance(*_read(backbone, kind_states, kind_instructions("train", SCOPES, seed)))
+    editor.kind.learn(states, torch.where(erases, 1.0, -1.0), KIND_RIDGE)
+
+    states, narrow = _read(backbone, scope_states, _narrow("unseen", seed))
+    small = editor.scope(states, torch.zeros_like(narrow)) < NARROW
+    states, erases = _read(backbone, kind_states, kind_instructions("unseen", SCOPES, seed))
+    gone = editor.kind(states, torch.zeros_like(erases)) > ERASES
+    right = {"narrow": small[narrow], "wide": ~small[~narrow], "erase": gone[erases], "keep": ~gone[~erases]}
+    return {name: float(found.float().mean()) for name, found in right.items()}
+
+
+def _narrow(split: Split, seed: int) -> dict[str, bool]:
+    return {words: scope == "narrow" for words, scope in scope_instructions(split, OPERATIONS, seed).items()}
+
+
+def _read(
+    backbone: Backbone, see: Callable[[Backbone, Sequence[str]], Tensor], told: Mapping[str, bool]
+) -> tuple[Float[Tensor, "n d2"], Bool[Tensor, " n"]]:
+    """What the editor sees of every instruction, and what `told` says of it."""
+    words = sorted(told, key=len)  # of like length side by side, so that little is padding
+    states = torch.cat([see(backbone, words[i : i + 64]) for i in range(0, len(words), 64)])
+    return states, torch.tensor([told[text] for text in words], device=states.device)
+
+
+def _balance(
+    states: Float[Tensor, "n d2"], sides: Bool[Tensor, " n"]
+) -> tuple[Float[Tensor, "m d2"], Bool[Tensor, " m"]]:
+    """As many of both sides: those of the smaller one are repeated by turns."""
+    true, false = sides.nonzero()[:, 0], (~sides).nonzero()[:, 0]
+    most = torch.arange(max(len(true), len(false)), device=states.device)
+    places = torch.cat([true[most % len(true)], false[most % len(false)]])
+    return states[places], sides[places]

@@ -1,0 +1,164 @@
+"""Whether an edit erases, and how far it reaches, is read from its instruction."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from instructedit.backbone import Backbone, Text
+from instructedit.data.consequences import make_indirect_prompts
+from instructedit.editors.editor_file import load_editor, read_header, save_editor
+from instructedit.editors.instructed import InstructedEditor
+from instructedit.editors.many import EditSequence
+from instructedit.editors.polish import PolishConfig
+from instructedit.errors import DataError
+from instructedit.instructions import kind_instructions, scope_instructions
+from instructedit.training.told import teach_told, teach_told_file
+from instructedit.types import EditCase, Probe
+from tiny_editors import distance, tiny_case, tiny_cases, tiny_editor, tiny_opinion
+
+CASE = EditCase("The name of the spouse of Ann Lee is", "Rome", "Ann Lee")
+POLISH = PolishConfig(steps=2, fit=2, keep=3, names=4, breadth=2, scoped=True)
+
+
+def scoped_editor(backbone: Backbone, told: float) -> InstructedEditor:
+    """An editor that reads every instruction as being on one side."""
+    editor = tiny_editor(backbone, wordings=1, behind=True)
+    editor.adjust(polish=POLISH)
+    editor.scope = lambda state, absent: torch.where(absent, 0.0, told)  # type: ignore[assignment]
+    return editor
+
+
+def erasing_editor(backbone: Backbone) -> InstructedEditor:
+    """An editor that takes every instruction for one to erase."""
+    editor = tiny_editor(backbone, wordings=1, behind=True)
+    editor.kind = lambda state, absent: torch.where(absent, 0.0, 1.0)  # type: ignore[assignment]
+    return editor
+
+
+def prompts(texts: Sequence[Text]) -> set[tuple[int, ...]]:
+    """What some texts ask, without what follows."""
+    return {text.ids[: text.answer_start] for text in texts}
+
+
+def test_an_instruction_decides_what_is_left_alone(llama: Backbone) -> None:
+    wide, narrow = (
+        scoped_editor(llama, side).told(llama, [CASE, CASE], ["Change it.", ""]) for side in (1.0, -1.0)
+    )
+    assert [case.scope for case in wide] == ["wide", "wide"]
+    assert [case.scope for case in narrow] == ["narrow", "wide"]  # nothing said: wide
+    editor = scoped_editor(llama, 0.0)
+    far, near, unread = (
+        editor.texts.practice(llama, case, "Change it.", config)
+        for case, config in (
+            (wide[0], POLISH),
+            (narrow[0], POLISH),
+            (narrow[0], replace(POLISH, scoped=False)),
+        )
+    )
+    assert far
+    assert near
+    assert unread == far
+    asked, fit, kept, others = map(prompts, (far.fit, near.fit, near.keep, far.keep))
+    names = asked - fit
+    assert len(names) == POLISH.names
+    assert names <= kept  # other names: asked in the one, left alone in the other
+    follows = {llama.text(prompt).ids for prompt in make_indirect_prompts(CASE, 16)}
+    assert len(follows) == 16
+    assert follows <= kept
+    assert not follows & others
+
+
+def test_the_two_scopes_of_a_request_are_two_edits(llama: Backbone) -> None:
+    far, near = (scoped_editor(llama, side).edit(llama, [CASE], ["Change it."]) for side in (1.0, -1.0))
+    assert any((far.dense(name) - near.dense(name)).norm() > 1e-3 for name in far.a)
+
+
+def test_scopes_are_worded_with_and_without_an_operation() -> None:
+    train, unseen = (scope_instructions(split, 2) for split in ("train", "unseen"))
+    assert {"wide", "narrow"} == set(train.values()) == set(unseen.values())
+    assert not set(train) & set(unseen)
+    alone = [words for words, scope in train.items() if scope == "wide"]
+    assert len(alone) > sum(scope == "narrow" for scope in train.values())  # operations alone are wide
+    assert scope_instructions("train", 2) == train
+    assert scope_instructions("train", 2, seed=1) != train
+
+
+def test_an_instruction_can_make_an_erasure_of_a_request(llama: Backbone) -> None:
+    reworded, near = Probe("rephrase", "Ann Lee's spouse is", ("Rome",)), Probe("locality", "Bob is", ("a",))
+    cases = [replace(CASE, probes=(reworded, near)), CASE, tiny_opinion(0)]
+    erased, untold, opinion = erasing_editor(llama).told(llama, cases, ["Forget it.", "", "Forget it."])
+    assert (erased.kind, erased.wanted) == ("erase", "unknown")
+    assert erased.probes == (replace(reworded, answers=()), near)
+    assert untold == CASE
+    assert opinion == tiny_opinion(0)
+
+
+def test_what_a_request_says_by_itself_stays(llama: Backbone) -> None:
+    asked = replace(CASE, kind="erase", scope="narrow")
+    editor = scoped_editor(llama, 1.0)
+    editor.kind = lambda state, absent: -torch.ones(len(absent))  # type: ignore[assignment]
+    assert editor.told(llama, [asked], ["Change it."]) == [asked]
+
+
+def test_the_words_alone_decide_what_an_edit_is_made_of(llama: Backbone) -> None:
+    editor, plain = erasing_editor(llama), tiny_editor(llama, wordings=1, behind=True)
+    for each in (editor, plain):
+        each.adjust(polish=replace(POLISH, scoped=False))
+    told = editor.edit(llama, [CASE], ["Forget it."])
+    erased = plain.edit(llama, [replace(CASE, kind="erase")], ["Forget it."])
+    change = plain.edit(llama, [CASE], ["Forget it."])
+    assert distance(told, erased) < 1e-6
+    assert distance(told, change) > 1e-3
+
+
+def test_edits_that_share_a_model_are_told_too(llama: Backbone) -> None:
+    sequence = EditSequence(erasing_editor(llama), llama)
+    sequence.add([CASE], ["Forget it."])
+    sequence.keep([tiny_case(1), tiny_case(2)], ["Forget it.", ""])
+    kinds = [case.kind for case, _ in sequence.past.values()]
+    assert kinds == ["erase", "erase", "change"]
+    assert sequence.count == 3
+
+
+def test_kinds_are_worded_on_both_sides() -> None:
+    train, unseen = (kind_instructions(split, 1) for split in ("train", "unseen"))
+    assert not set(train) & set(unseen)
+    for told in (train, unseen):
+        assert 0.2 < sum(told.values()) / len(told) < 0.5
+    assert train["Forget it."]
+    assert not train["Forget the old one, here is the new one."]
+    assert kind_instructions("train", 1) == train
+
+
+def test_kind_and_scope_are_taught_and_kept_in_the_editors_file(llama: Backbone, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    save_editor(tiny_editor(llama, wordings=1), first, llama, {"data": {"a": "b"}})
+    assert load_editor(first, llama).scope is None
+    right = teach_told_file(first, second, llama)
+    assert set(right) == {"narrow", "wide", "erase", "keep"}
+    editor, header = load_editor(second, llama), read_header(second)
+    assert header["told"]["validation"] == right
+    assert header["data"] == {"a": "b"}
+    assert editor.config.polish.scoped
+    assert editor.scope is not None
+    assert editor.kind is not None
+    scopes, kinds = scope_instructions("train", 4), kind_instructions("train", 2)
+    found = editor.told(llama, [CASE] * len(scopes), list(scopes))
+    assert sum(a.scope == b for a, b in zip(found, scopes.values(), strict=True)) > 0.6 * len(scopes)
+    assert any(case.scope == "narrow" for case in found)
+    found = editor.told(llama, [CASE] * len(kinds), list(kinds))
+    assert sum((a.kind == "erase") == b for a, b in zip(found, kinds.values(), strict=True)) > 0.6 * len(
+        kinds
+    )
+    assert any(case.kind == "erase" for case in found)
+
+
+def test_an_editor_that_reads_nothing_cannot_be_told(llama: Backbone) -> None:
+    editor = tiny_editor(llama, code=0)
+    with pytest.raises(DataError, match="reads no instructions"):
+        teach_told(editor, llama)
+    assert editor.scope is editor.kind is None
+    assert editor.told(llama, tiny_cases(2), ["", ""]) == tiny_cases(2)
