@@ -13,6 +13,7 @@ from instructedit.editors.editor_file import load_editor, read_header
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
 from instructedit.editors.ke import KnowledgeConfig, KnowledgeEditor, SiteGate
 from instructedit.editors.many import edit_many
+from instructedit.editors.mend import RectifiedBlock
 from instructedit.editors.registry import find_trained
 from instructedit.errors import UnknownNameError
 from instructedit.factors import answer_nll, capture
@@ -67,6 +68,73 @@ def test_the_first_edit_is_a_plain_scaled_gradient_step(name: str, factor: float
         scale = factor * math.exp(LOG_STEP) / (site.d_in * float(size.sqrt()))
         expected = -scale * weight_gradients(backbone, site)
         torch.testing.assert_close(delta.dense(site.name)[0], expected, rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_mends_layers_are_those_of_the_paper_and_begin_as_the_identity() -> None:
+    draw, config = torch.Generator().manual_seed(0), TransformConfig(rank=2, code=0)
+    block, h = RectifiedBlock(5, 3, config), torch.randn(3, 4, 5, generator=draw)
+    assert torch.equal(block(h, torch.zeros(4, 0)), h)
+    block(h, torch.zeros(4, 0)).square().sum().backward()
+    learn = {name for name, value in block.named_parameters() if bool(value.grad.abs().max() > 0)}
+    assert learn == {"up", "bias", "shift"}, "at zero the layer is not stuck"
+    with torch.no_grad():
+        for value in block.parameters():
+            value.copy_(torch.randn(*value.shape, generator=draw))
+        for site in range(3):
+            inner = block.scale[site] * (h[site] @ block.down @ block.up + block.bias) + block.shift[site]
+            torch.testing.assert_close(block(h, torch.zeros(4, 0))[site], h[site] + torch.relu(inner))
+
+
+def test_mend_sums_its_rows_in_one_unit_a_site(llama: Backbone) -> None:
+    draw, case, editor = torch.Generator().manual_seed(0), tiny_cases(1), make("mend", llama)
+    with torch.no_grad():
+        for stats in editor.hypernetwork.statistics().values():
+            stats.squares.copy_(torch.rand(stats.squares.shape, generator=draw))
+        factors, _, _, _ = editor.observe(llama, case, [""])
+        delta = editor.edit(llama, case)
+        for name, shape, index in editor.hypernetwork.places():
+            keys, values = (side[index][factors.mask] for side in shape.transform(factors, torch.zeros(1, 0)))
+            stats = shape.statistics[index]
+            scale = math.exp(LOG_STEP) * stats.output_size / stats.spread.square().mean().sqrt() / shape.d_in
+            torch.testing.assert_close(delta.dense(name)[0], -scale * values.mT @ keys, rtol=1e-3, atol=1e-6)
+
+
+def test_malmen_is_the_least_squares_of_all_shifts_on_the_keys_as_read(llama: Backbone) -> None:
+    draw, cases = torch.Generator().manual_seed(0), tiny_cases(4)
+    editor = make("malmen", llama)
+    with torch.no_grad():
+        for shape in editor.hypernetwork.shapes:
+            shape.log_ridge.copy_(torch.randn(len(shape.sites), generator=draw))
+            for index, block in enumerate(shape.blocks):
+                block.up.copy_(0.1 * torch.randn(*block.up.shape, generator=draw))
+                shape.statistics[index].mean.fill_(0.3)
+        factors, _, _, _ = editor.observe(llama, cases, [""] * 4)
+        together, alone = edit_many(editor, llama, cases), editor.edit(llama, cases)
+        for name, shape, index in editor.hypernetwork.places():
+            made, moved = shape.transform(factors, torch.zeros(4, 0))
+            stats, mask = shape.statistics[index], factors.mask
+            size = (stats.mean.square() + stats.spread.square()).sum().double()  # of a key, squared
+            read = factors.inputs[name].double()
+            step = float(shape.log_step[index].exp() * stats.output_size)
+            share = (read * made[index]).sum(-1, keepdim=True) / (size * shape.d_in).sqrt()
+            wanted = -step * share * moved[index]
+            ridge = float(shape.log_ridge[index].exp()) * size * torch.eye(shape.d_in)
+            for found, u, d in (
+                (together.dense(name)[0], read[mask], wanted[mask]),
+                (alone.dense(name)[1], read[1][mask[1]], wanted[1][mask[1]]),
+            ):
+                expected = torch.linalg.solve(u.mT @ u + ridge, u.mT @ d).mT
+                torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mend", "malmen"])
+def test_another_network_is_trained_kept_and_loaded(llama: Backbone, tmp_path: Path, name: str) -> None:
+    config = from_dict({"editor": {"kind": name, "transform": {"rank": 8}}, "steps": 2}, CONFIG)
+    result = train(config, llama, tiny_course(config), tmp_path / "run", cache_folder=tmp_path / "cache")
+    editor = load_editor(result.editor, llama)
+    assert type(editor) is find_trained(name)
+    assert (editor.config, editor.name) == (config.editor, name)
+    assert editor.edit(llama, tiny_cases(2)).a.keys() == {site.name for site in llama.sites}
 
 
 @pytest.mark.parametrize("name", NAMES)

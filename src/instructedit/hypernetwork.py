@@ -85,12 +85,14 @@ class CodeReader(nn.Module):
 class ShapeTransform(nn.Module):
     """The transform of all sites that share one shape, with their step sizes and aggregation weights."""
 
+    block: ClassVar[type[nn.Module]] = ConditionedBlock  # residual, made of a width, so many sites, a config
+
     def __init__(self, sites: Sequence[Site], config: TransformConfig) -> None:
         super().__init__()
         self.sites, self.config = tuple(sites), config
         self.d_in, self.d_out = sites[0].d_in, sites[0].d_out
         width, count = self.d_in + self.d_out, len(sites)
-        self.blocks = nn.ModuleList(ConditionedBlock(width, count, config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(self.block(width, count, config) for _ in range(config.depth))
         self.statistics = nn.ModuleList(
             SiteStatistics(self.d_in, self.d_out, config.directions) for _ in range(count)
         )
@@ -136,12 +138,16 @@ class ShapeTransform(nn.Module):
         ]
 
     def weigh(self, index: int, anchors: Anchors, z: Float[Tensor, "b z"]) -> Float[Tensor, "b m d_in"]:
-        """Anchors in units of the site's spread, times their weight under each instruction's code."""
-        stats: SiteStatistics = self.statistics[index]  # type: ignore[assignment]
+        """Anchors in units of the site, times their weight under each instruction's code."""
         moved = z @ self.anchor_code[:, index] if z.shape[-1] else 0.0
         weight = (self.log_anchor[index] + moved).exp().expand(len(anchors.kind), -1)  # b kinds
         keys = anchors.keys[self.sites[index].name]
-        return keys / stats.spread * weight.gather(1, anchors.kind)[..., None]
+        return keys / self.unit(index) * weight.gather(1, anchors.kind)[..., None]
+
+    def unit(self, index: int) -> Float[Tensor, "*d_in"]:
+        """What keys of a site are told in: the spread of each dimension."""
+        stats: SiteStatistics = self.statistics[index]  # type: ignore[assignment]
+        return stats.spread
 
     def transform(
         self, factors: Factors, z: Float[Tensor, "b z"]
@@ -167,7 +173,7 @@ class ShapeTransform(nn.Module):
     ) -> tuple[Float[Tensor, "b n d_in"], Float[Tensor, "b d_out n"]]:
         """From rows to the update that maps key j to value j: the plain sum, or the ridge solution.
 
-        In its dual form, with C = I + beta*Sigma on keys in units of their spread:
+        In its dual form, with C = I + beta*Sigma on keys in the site's units:
         dW.T = C^-1 K.T (K C^-1 K.T + e^lambda I)^-1 D. `sum` leaves the solve out, and fixed rows with it.
         Those are further rows of K whose values are zero. So only the solve's first n rows are used, and
         the rank stays n, however many are fixed.
@@ -184,7 +190,7 @@ class ShapeTransform(nn.Module):
             system = damped @ rows.mT + self.log_ridge[index].exp() * eye  # symmetric: C is
             wanted = eye[:, : keys.shape[1]].expand(len(keys), -1, -1)
             damped = torch.linalg.solve(system, wanted).mT @ damped
-        return damped / (stats.spread * math.sqrt(self.d_in)), given.values.mT * stats.output_size
+        return damped / (self.unit(index) * math.sqrt(self.d_in)), given.values.mT * stats.output_size
 
     @torch.no_grad()
     def normal_equation(
@@ -209,7 +215,7 @@ class ShapeTransform(nn.Module):
     def to_weight(self, index: int, solution: Float[Tensor, "d_in d_out"]) -> Float[Tensor, "d_out d_in"]:
         """A solution of the primal form in the units of the layer."""
         stats: SiteStatistics = self.statistics[index]  # type: ignore[assignment]
-        scaled = solution.mT * stats.output_size / (stats.spread * math.sqrt(self.d_in))
+        scaled = solution.mT * stats.output_size / (self.unit(index) * math.sqrt(self.d_in))
         return scaled.float()
 
 

@@ -43,7 +43,12 @@ METHODS: dict[str, str] = {
 
 
 # Editors with weights of their own, by the kind that a training's settings name; each has its `settings`.
-TRAINED: dict[str, str] = {"instructed": "instructed:InstructedEditor", "ke": "ke:KnowledgeEditor"}
+TRAINED: dict[str, str] = {
+    "instructed": "instructed:InstructedEditor",
+    "ke": "ke:KnowledgeEditor",
+    "malmen": "malmen:MALMENEditor",
+    "mend": "mend:MENDEditor",
+}
 
 
 def find_method(name: str) -> Any:
