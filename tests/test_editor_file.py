@@ -1,6 +1,7 @@
 """An editor file says what it is for, and is refused by everything else."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from instructedit.backbone import Backbone
 from instructedit.editors import load_for_editor
 from instructedit.editors.editor_file import KEY, load_editor, read_header, save_editor
+from instructedit.editors.stance import Stance, StanceConfig
 from instructedit.errors import EditorFileError
 from instructedit.storage import load_tensors, save_tensors
 from tiny_editors import tiny_cases, tiny_editor
@@ -40,6 +42,17 @@ def test_an_editor_comes_back(path: Path, llama: Backbone) -> None:
     first, second = (editor.edit(llama, tiny_cases(2), ["", "Change it."]) for editor in (before, after))
     for site in first.a:
         torch.testing.assert_close(second.dense(site), first.dense(site), rtol=0.02, atol=1e-3)
+
+
+def test_moments_are_kept_in_their_whole_range(tmp_path: Path, llama: Backbone) -> None:
+    editor, site = tiny_editor(llama), llama.sites[0]
+    editor.config = replace(editor.config, stance=StanceConfig(marks=(site,), directions=3))
+    editor.stance = Stance(editor.config.stance, llama.width)
+    editor.stance.moments[0] = torch.tensor([1e-9, 1.0, 1e5])
+    save_editor(editor, tmp_path / "editor", llama, {})
+    found = load_editor(tmp_path / "editor", llama).stance
+    assert found is not None
+    assert torch.equal(found.moments, editor.stance.moments)
 
 
 def test_the_header_says_what_it_is_for(path: Path, llama: Backbone) -> None:

@@ -25,10 +25,11 @@ from instructedit.storage import load_tensors, save_tensors
 
 FORMAT = "instructedit-editor-1"
 KEY = "instructedit"
+WIDE = ("moments",)  # eigenvalues: neither the largest nor the smallest of them fit into float16
 
 
 def save_editor(editor: InstructedEditor, path: Path, backbone: Backbone, facts: dict[str, Any]) -> None:
-    """Write an editor: matrices in float16, vectors in float32, and all that is needed to use it.
+    """Write an editor: matrices in float16, vectors and moments in float32, and all that is needed to use it.
 
     `facts` joins the header: tasks, data checksums, training config, seed, metrics.
     """
@@ -41,10 +42,13 @@ def save_editor(editor: InstructedEditor, path: Path, backbone: Backbone, facts:
         "sites": [asdict(site) for site in backbone.sites],
         "editor": asdict(editor.config),
     }
-    tensors = {
-        name: value.half() if value.ndim > 1 else value.float() for name, value in editor.state_dict().items()
-    }
+    tensors = {name: _pack(name, value) for name, value in editor.state_dict().items()}
     save_tensors(path, tensors, {KEY: json.dumps(header)})
+
+
+def _pack(name: str, value: torch.Tensor) -> torch.Tensor:
+    wide = value.ndim < 2 or name.rpartition(".")[2] in WIDE
+    return value.float() if wide else value.half()
 
 
 def read_header(path: Path) -> dict[str, Any]:
