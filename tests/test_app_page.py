@@ -3,6 +3,8 @@
 import json
 import socket
 from collections.abc import Iterator
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 from app_desk import EVIL, tiny_functions
 from instructedit.app.pair import Pair
 from instructedit.app.request import LARGEST
-from instructedit.errors import OutputError
+from instructedit.app.session import Desk
+from instructedit.errors import DataError, OutputError
 
 gradio = pytest.importorskip("gradio", reason="the extra `page` is not installed")
 import gradio_client  # noqa: E402
@@ -121,6 +124,35 @@ def test_an_error_is_one_message_without_a_path(
     assert expected in str(caught.value)
     assert "/" not in str(caught.value).replace(EVIL, "")
     assert "Traceback" not in str(caught.value)
+
+
+def test_what_visitors_wrote_stays_whole_in_an_error(client: gradio_client.Client) -> None:
+    session, prompt = call(client, "open_session"), "The file of users is /etc/passwd, as in"
+    call(client, "edit", session=session, prompt=prompt, target="Rome /dev/null")
+    with pytest.raises(gradio_client.exceptions.AppError) as caught:
+        call(client, "edit", session=session, prompt=prompt, target="Paris /dev/zero")
+    for text in (prompt, "Rome /dev/null", "Paris /dev/zero"):
+        assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("cannot read /data/My Models/team secret/x/a.json: gone", "cannot read a.json: gone"),
+        ("no model at /home of models/tiny", "no model at tiny"),
+        ("error:/srv/secret/x", "error:x"),
+    ],
+)
+def test_no_folder_of_editors_and_models_is_named(pair: Pair, message: str, shown: str) -> None:
+    near = copy(pair.backbone)
+    near.name = "/home of models/tiny"
+    private = [Path("/data/My Models/team secret/x")]
+    desk = Desk(lambda _name: replace(pair, backbone=near), ["tiny"], private=private)
+    desk.pair("tiny")
+    with pytest.raises(gradio.Error) as caught, shown_errors(desk, str, desk.open()):
+        raise DataError(message)
+    desk.close()
+    assert str(caught.value.message) == shown
 
 
 def test_a_mistake_of_the_program_is_logged_and_not_shown(

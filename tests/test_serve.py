@@ -7,7 +7,8 @@ import pytest
 
 from cli_run import Run
 from instructedit import extras
-from instructedit.cli.serve import Serving, _name_editors, _name_models
+from instructedit.cli.options import ModelChoice
+from instructedit.cli.serve import Serving, _list_private, _name_editors, _name_models
 from instructedit.errors import EditorFileError
 from instructedit.ledger.store import create_store
 
@@ -60,6 +61,13 @@ def test_editors_have_names_without_a_path(tmp_path: Path) -> None:
     other = str(tmp_path / "small.safetensors")
     names = _name_editors(Serving(editor=("default", *files, other, "default")))
     assert names == {"default": "default", "facts": files[0], "facts (3)": files[1], "small": other}
+
+
+def test_no_visitor_may_read_where_editors_and_models_lie(tmp_path: Path) -> None:
+    file, model = tmp_path / "team secret" / "editor.safetensors", tmp_path / "my models" / "small"
+    private = _list_private({"secret": str(file)}, ModelChoice(model=str(model)))
+    assert {file, file.parent, model} <= set(private)
+    assert Path("default") not in _list_private({"default": "default"}, ModelChoice())
 
 
 def test_editors_are_shown_with_their_models_and_a_broken_one_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from instructedit.app.cleaning import hide_known
 from instructedit.app.work import Work
 from instructedit.errors import DataError
 from instructedit.export import save_lora
-from instructedit.export.record import base_path
 from instructedit.ledger.store import Store
 
 TEXTS = (".json", ".md")
@@ -22,7 +21,6 @@ def write_adapter(book: Book, out: Path, work: Work) -> Path:
     Errors: `DataError` when no edit is in force; as `save_lora`.
     """
     store, backbone = Store(book.folder), book.pair.backbone
-    known = [Path(base_path(backbone)), Path(backbone.name)]
     with book.pair.at_work(work), tempfile.TemporaryDirectory(dir=out.parent) as place:
         work.step(0, 2, "Solving the edits in force")
         delta = book.pair.solve(store)
@@ -34,7 +32,9 @@ def write_adapter(book: Book, out: Path, work: Work) -> Path:
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(folder.iterdir()):
                 if path.suffix in TEXTS:
-                    archive.writestr(path.name, hide_known(path.read_text(encoding="utf-8"), known))
+                    archive.writestr(
+                        path.name, hide_known(path.read_text(encoding="utf-8"), book.pair.folders)
+                    )
                 else:
                     archive.write(path, path.name)
     return out

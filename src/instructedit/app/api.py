@@ -13,14 +13,13 @@ from instructedit.errors import DataError
 def make_api(functions: Functions, guard: Guard) -> list[Callable[..., Any]]:
     """All functions that are offered; their names, types and docstrings are what callers see."""
     parts = (_session_functions, _model_functions, _edit_functions, _record_functions)
-    return [check_arguments(function, guard) for part in parts for function in part(functions, guard)]
+    return [check_arguments(function, guard) for part in parts for function in part(functions)]
 
 
-def _session_functions(functions: Functions, guard: Guard) -> list[Callable[..., Any]]:
+def _session_functions(functions: Functions) -> list[Callable[..., Any]]:
     def open_session() -> str:
         """Begin a session: the token that every other function wants. Whoever knows it sees its edits."""
-        with guard():
-            return functions.desk.open()
+        return functions.desk.open()
 
     def facts(session: str) -> dict:
         """Say which model and editor a session uses, and how many edits are in force.
@@ -28,8 +27,7 @@ def _session_functions(functions: Functions, guard: Guard) -> list[Callable[...,
         Args:
             session: The token that open_session gave.
         """
-        with guard():
-            return functions.facts(session)
+        return functions.facts(session)
 
     def choose_editor(session: str, editor: str) -> dict:
         """Go on with another of the editors that facts lists; the edits under each are kept apart.
@@ -38,8 +36,7 @@ def _session_functions(functions: Functions, guard: Guard) -> list[Callable[...,
             session: The token that open_session gave.
             editor: Name of the editor.
         """
-        with guard():
-            return functions.choose(session, editor)
+        return functions.choose(session, editor)
 
     def cancel(session: str) -> bool:
         """Stop what a session is doing at the moment. False when it does nothing.
@@ -47,13 +44,12 @@ def _session_functions(functions: Functions, guard: Guard) -> list[Callable[...,
         Args:
             session: The token that open_session gave.
         """
-        with guard():
-            return functions.desk.cancel(session)
+        return functions.desk.cancel(session)
 
     return [open_session, facts, choose_editor, cancel]
 
 
-def _model_functions(functions: Functions, guard: Guard) -> list[Callable[..., Any]]:
+def _model_functions(functions: Functions) -> list[Callable[..., Any]]:
     def ask(session: str, prompt: str, target: str = "") -> dict:
         """Ask the base model and the edited one the same; every token of the answers with its probability.
 
@@ -62,8 +58,7 @@ def _model_functions(functions: Functions, guard: Guard) -> list[Callable[..., A
             prompt: A question, or the beginning of a statement.
             target: An answer whose probability is wanted as well.
         """
-        with guard():
-            return functions.ask(session, prompt, target)
+        return functions.ask(session, prompt, target)
 
     def chat(
         session: str,
@@ -81,8 +76,7 @@ def _model_functions(functions: Functions, guard: Guard) -> list[Callable[..., A
             style: text continues the message as it stands; chat uses the model's own form of a conversation.
             tokens: Length of a reply at the most.
         """
-        with guard():
-            return functions.chat(session, message, read_turns(turns), cast(Style, style), tokens)
+        return functions.chat(session, message, read_turns(turns), cast(Style, style), tokens)
 
     def picture(session: str, edit: str) -> str:
         """Draw, as SVG, where an edit's gradient points among those of edits of every kind.
@@ -91,13 +85,12 @@ def _model_functions(functions: Functions, guard: Guard) -> list[Callable[..., A
             session: The token that open_session gave.
             edit: Id of the edit.
         """
-        with guard():
-            return functions.picture(session, edit)
+        return functions.picture(session, edit)
 
     return [ask, chat, picture]
 
 
-def _edit_functions(functions: Functions, guard: Guard) -> list[Callable[..., Any]]:
+def _edit_functions(functions: Functions) -> list[Callable[..., Any]]:
     def edit(
         session: str,
         prompt: str,
@@ -128,11 +121,10 @@ def _edit_functions(functions: Functions, guard: Guard) -> list[Callable[..., An
             replace: Let this edit replace one that contradicts it.
             by: Who asks for it.
         """
-        with guard():
-            form = Form(
-                prompt, target, instruction, kind, scope, subject, sentiment, wordings or [], neighbours or []
-            )
-            return functions.edit(session, form, replace, by)
+        form = Form(
+            prompt, target, instruction, kind, scope, subject, sentiment, wordings or [], neighbours or []
+        )
+        return functions.edit(session, form, replace, by)
 
     def import_edits(session: str, content: str, replace: bool = False, by: str = "") -> dict:
         """Make all edits of a file, or none.
@@ -143,21 +135,19 @@ def _edit_functions(functions: Functions, guard: Guard) -> list[Callable[..., An
             replace: Let an edit replace one that contradicts it.
             by: Who asks for it.
         """
-        with guard():
-            return functions.upload(session, "content.jsonl", content, None, replace, by)
+        return functions.upload(session, "content.jsonl", content, None, replace, by)
 
     return [edit, import_edits]
 
 
-def _record_functions(functions: Functions, guard: Guard) -> list[Callable[..., Any]]:
+def _record_functions(functions: Functions) -> list[Callable[..., Any]]:
     def list_edits(session: str) -> list[dict]:
         """List every edit that was made, in order, with what became of it.
 
         Args:
             session: The token that open_session gave.
         """
-        with guard():
-            return functions.edits(session)
+        return functions.edits(session)
 
     def look(session: str, edits: list[str]) -> list[dict]:
         """Ask the questions of some edits again, of the base model and of the one with all edits in force.
@@ -166,8 +156,7 @@ def _record_functions(functions: Functions, guard: Guard) -> list[Callable[..., 
             session: The token that open_session gave.
             edits: Ids of the edits.
         """
-        with guard():
-            return functions.look(session, edits)
+        return functions.look(session, edits)
 
     def undo(session: str, edits: list[str], by: str = "") -> list[str]:
         """Take edits back, as if they had never been made.
@@ -177,8 +166,7 @@ def _record_functions(functions: Functions, guard: Guard) -> list[Callable[..., 
             edits: Ids of the edits.
             by: Who asks for it.
         """
-        with guard():
-            return functions.undo(session, edits, by)
+        return functions.undo(session, edits, by)
 
     def redo(session: str, edit: str, replace: bool = False, by: str = "") -> bool:
         """Put an edit back in force. False when it is, or its like.
@@ -189,8 +177,7 @@ def _record_functions(functions: Functions, guard: Guard) -> list[Callable[..., 
             replace: Let it replace one that contradicts it.
             by: Who asks for it.
         """
-        with guard():
-            return functions.redo(session, edit, replace, by)
+        return functions.redo(session, edit, replace, by)
 
     def export_requests(session: str) -> str:
         """Give the edits in force as JSON Lines, which import_edits reads.
@@ -198,8 +185,7 @@ def _record_functions(functions: Functions, guard: Guard) -> list[Callable[..., 
         Args:
             session: The token that open_session gave.
         """
-        with guard():
-            return functions.requests(session)
+        return functions.requests(session)
 
     def export_adapter(session: str) -> dict:
         """Make a zip of the LoRA adapter with all edits in force; the url is to be fetched from this server.
@@ -207,8 +193,7 @@ def _record_functions(functions: Functions, guard: Guard) -> list[Callable[..., 
         Args:
             session: The token that open_session gave.
         """
-        with guard():
-            return functions.adapter(session)
+        return functions.adapter(session)
 
     return [list_edits, look, undo, redo, export_requests, export_adapter]
 

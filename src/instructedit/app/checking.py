@@ -10,11 +10,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from instructedit.errors import DataError
 
-Guard = Callable[[], AbstractContextManager[None]]  # turns errors into what a caller may read
+# Turns errors into what a caller may read; it is told what the caller said, of which their text is made.
+Guard = Callable[..., AbstractContextManager[None]]
 
 
 def check_arguments(function: Callable[..., Any], guard: Guard) -> Callable[..., Any]:
-    """The same function, which says which argument is not of the kind that its signature names.
+    """The same function behind a guard; it says which argument is not of the kind that its signature names.
 
     What can be read as that kind is passed on as it, such as 48.0 for a whole number.
     """
@@ -23,10 +24,10 @@ def check_arguments(function: Callable[..., Any], guard: Guard) -> Callable[...,
 
     @wraps(function)
     def checked(*values: Any, **named: Any) -> Any:
-        with guard():
+        with guard(*map(str, (*values, *named.values()))):
             given = parameters.bind(*values, **named).arguments
             read = {name: _read(name, value, kinds[name], readers[name]) for name, value in given.items()}
-        return function(**read)
+            return function(**read)
 
     return checked
 

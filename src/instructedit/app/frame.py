@@ -1,12 +1,12 @@
 """What the tabs of the page share: the session, how errors are shown, and how work is told of."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
+from instructedit.app.checking import Guard
 from instructedit.app.functions import Functions
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # programs have functions of their own
@@ -20,7 +20,7 @@ class Frame:
     """The functions and the head of the page; whoever changes edits adds the event to `changes`."""
 
     functions: Functions
-    guard: Callable[[], AbstractContextManager[None]]
+    guard: Guard
     token: Any
     facts: Any
     editor: Any

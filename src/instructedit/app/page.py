@@ -18,7 +18,7 @@ from instructedit.app.tab_chat import lay_chat_tab
 from instructedit.app.tab_edit import lay_edit_tab
 from instructedit.app.tab_files import lay_files_tab
 from instructedit.app.tab_store import lay_directions_tab, lay_edits_tab
-from instructedit.errors import InstructEditError
+from instructedit.errors import InstructEditError, one_line
 
 AT_ONCE = 16  # visitors who are answered or wait for the model; more stand in gradio's queue
 # A tab of the browser keeps its session, so that its edits are still there when the page is loaded again.
@@ -37,7 +37,7 @@ def make_page(functions: Functions) -> gr.Blocks:
         outputs = [frame.facts, frame.editor, *(part for parts, _ in redraws for part in parts)]
 
         def redraw(token: str) -> list[Any]:
-            with frame.guard():
+            with frame.guard(token):
                 edits = functions.edits(token)
                 drawn = [value for _, draw in redraws for value in draw(edits)]
                 facts = functions.facts(token)
@@ -76,7 +76,7 @@ def _lay_frame(functions: Functions) -> Frame:
         )
 
     def choose(token: str, editor: str, progress: Any = PROGRESS) -> None:
-        with guard():
+        with guard(token):
             functions.choose(token, editor, teller(progress))
 
     frame = Frame(functions, guard, token, facts, editor, by)
@@ -89,15 +89,17 @@ def _name_choice(editor: str, model: str | None) -> str:
 
 
 @contextmanager
-def shown_errors(desk: Desk, form: Callable[[str], str]) -> Iterator[None]:
-    """Turn what goes wrong into one message without paths, in the form that its reader needs.
+def shown_errors(desk: Desk, form: Callable[[str], str], *said: str) -> Iterator[None]:
+    """Turn what goes wrong into one message without the server's paths, in the form that its reader needs.
 
+    What the reader `said`, and what the edits say of a session whose token is in it, is shown as it is.
     A mistake of the program itself is logged on the server, and said to be one.
     """
     try:
         yield
     except InstructEditError as error:
-        message = hide_paths(" ".join(str(error).split()), desk.hidden())
+        texts = [*said, *(desk.words(token) for token in said)]
+        message = hide_paths(one_line(error), desk.hidden(), texts)
         raise gr.Error(form(message), print_exception=False) from None
     except OSError as error:
         logging.getLogger(__name__).exception("the system refused something")

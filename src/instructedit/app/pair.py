@@ -41,6 +41,12 @@ class Pair:
         """The model as a stranger may see it: a folder without the way to it."""
         return Path(base_path(self.backbone)).name
 
+    @property
+    def folders(self) -> list[Path]:
+        """Where the model lies on this machine: nowhere, of one that is named by its hub id."""
+        places = (Path(base_path(self.backbone)), Path(self.backbone.name))
+        return [place for place in places if place.is_absolute() or place.exists()]
+
     @contextmanager
     def at_work(self, work: Work) -> Iterator[None]:
         """Be the only one who uses the model inside the block; it stops at the next pass when cancelled.

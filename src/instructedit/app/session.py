@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock, RLock
@@ -14,7 +14,7 @@ from instructedit.app.book import Book
 from instructedit.app.pair import Pair
 from instructedit.app.work import Tell, Work, tell_nobody
 from instructedit.errors import DataError, unknown_name
-from instructedit.ledger.store import create_store
+from instructedit.ledger.store import LOG, create_store
 
 MOST = 100  # sessions; the one that was quiet longest makes room
 DOWNLOADS = 4  # of a session that are kept
@@ -40,6 +40,7 @@ class Desk:
     model each is, where that is known before it is loaded.
 
     With `store` all sessions share the edits in that folder, and there is one editor: the store's.
+    `private` are further files and folders that no message may name.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Desk:
         editors: Sequence[str],
         store: Path | None = None,
         models: Mapping[str, str] | None = None,
+        private: Sequence[Path] = (),
     ) -> None:
         self.editors, self.store, self.models = list(editors), store, dict(models or {})
+        self.private = list(private)
         self.root = Path(tempfile.mkdtemp(prefix="instructedit-"))
         self._load, self._pairs = load, dict[str, Pair]()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
@@ -151,9 +154,21 @@ class Desk:
             return session.books[pair.name]
 
     def hidden(self) -> list[Path]:
-        """The folders that no message may name."""
-        places = [self.root, Path(tempfile.gettempdir()), Path.home(), Path.cwd()]
+        """The files and folders that no message may name."""
+        places = [self.root, Path(tempfile.gettempdir()), Path.home(), Path.cwd(), *self.private]
+        places += [folder for pair in list(self._pairs.values()) for folder in pair.folders]
         return [*places, *([self.store, self.store.resolve()] if self.store is not None else [])]
+
+    def words(self, token: str) -> str:
+        """What a session's edits say, as their records have it; nothing for what is no token."""
+        with self._guard:
+            session = self._sessions.get(token)
+        if session is None:
+            return ""
+        folders = [self.store] if self.store is not None else [book.folder for book in session.books.values()]
+        with suppress(OSError, UnicodeDecodeError):
+            return "".join((folder / LOG).read_text(encoding="utf-8") for folder in folders)
+        return ""
 
     def offer(self, session: Session, path: Path) -> str:
         """A name under which a file can be fetched by whoever knows it; the oldest of many goes."""

@@ -33,7 +33,7 @@ def lay_chat_tab(frame: Frame) -> Followers:
         tokens: int,
         progress: Any = PROGRESS,
     ) -> tuple[str, list[Any], str]:
-        with frame.guard():
+        with frame.guard(token, message, str(turns)):
             past = [tuple(turn) for turn in turns] if style == "chat" else []
             replies = frame.functions.chat(token, message, past, style, int(tokens), teller(progress))
             turns = [*turns, (message, replies["base"], replies["edited"])]

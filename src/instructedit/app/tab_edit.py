@@ -39,12 +39,12 @@ def lay_edit_tab(frame: Frame) -> Followers:
     ) -> tuple[str, list[str]]:
         lines = [(text or "").split("\n") for text in (wordings, neighbours)]
         form = Form(prompt, target, instruction, kind, scope, subject, sentiment or "", *lines)
-        with frame.guard():
+        with frame.guard(token, prompt, target, instruction, subject, wordings, neighbours):
             found = frame.functions.edit(token, form, replace, by, teller(progress))
             return show_edits(found), [made["id"] for made in found["edits"]]
 
     def take_back(token: str, by: str, last: list[str]) -> tuple[str, list[str]]:
-        with frame.guard():
+        with frame.guard(token):
             gone = frame.functions.undo(token, last, by)
             return f"<p>Taken back: {', '.join(gone) or 'nothing, it was not in force'}.</p>", []
 
@@ -102,7 +102,7 @@ def _lay_question(frame: Frame) -> None:
         answer = gr.HTML("", elem_id="answer")
 
     def ask(token: str, prompt: str, target: str, progress: Any = PROGRESS) -> str:
-        with frame.guard():
+        with frame.guard(token, prompt, target):
             return show_question(frame.functions.ask(token, prompt, target, teller(progress)))
 
     gr.on([go.click, prompt.submit], ask, [frame.token, prompt, target], answer, **PRIVATE)

@@ -60,17 +60,17 @@ def lay_files_tab(frame: Frame) -> Followers:
     ) -> str:
         if not name:
             return "<p>No file was chosen.</p>"
-        with frame.guard():
+        with frame.guard(token, name, content):
             return show_edits(
                 frame.functions.upload(token, name, content, size, replace, by, teller(progress))
             )
 
     def make_adapter(token: str, progress: Any = PROGRESS) -> str:
-        with frame.guard():
+        with frame.guard(token):
             return show_link(frame.functions.adapter(token, teller(progress)), "LoRA adapter")
 
     def make_requests(token: str) -> str:
-        with frame.guard():
+        with frame.guard(token):
             return show_link(frame.functions.requests_file(token), "Requests")
 
     inputs = [frame.token, name, size, content, replace, frame.by]

@@ -37,18 +37,18 @@ def lay_edits_tab(frame: Frame) -> Followers:
         note = gr.HTML("", elem_id="undone")
 
     def take_back(token: str, by: str, names: list[str], progress: Any = PROGRESS) -> str:
-        with frame.guard():
+        with frame.guard(token):
             gone = frame.functions.undo(token, names, by, teller(progress))
             return f"<p>Undone: {', '.join(gone) or 'none of them is in force'}.</p>"
 
     def bring_back(token: str, by: str, names: list[str], replace: bool, progress: Any = PROGRESS) -> str:
-        with frame.guard():
+        with frame.guard(token):
             tell = teller(progress)
             back = [name for name in names if frame.functions.redo(token, name, replace, by, tell)]
             return f"<p>In force again: {', '.join(back) or 'none; they are in force, or their like'}.</p>"
 
     def ask_again(token: str, names: list[str], progress: Any = PROGRESS) -> str:
-        with frame.guard():
+        with frame.guard(token):
             return show_looks(frame.functions.look(token, names, teller(progress)))
 
     token, by = frame.token, frame.by
@@ -71,7 +71,7 @@ def lay_directions_tab(frame: Frame) -> Followers:
         drawn = gr.HTML("", elem_id="picture")
 
     def draw(token: str, name: str | None, progress: Any = PROGRESS) -> str:
-        with frame.guard():
+        with frame.guard(token):
             return show_picture(frame.functions.picture(token, name or "", teller(progress)))
 
     go.click(draw, [frame.token, chosen], drawn, **PRIVATE)

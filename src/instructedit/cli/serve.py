@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 
 from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice, Switch, Texts
 from instructedit.cli.report import Report, make_facts
-from instructedit.errors import DataError
+from instructedit.errors import DataError, EditorFileError
 from instructedit.extras import require
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def serve_page(*, serving: Serving = SERVING, model: ModelChoice = MODEL, common
     facts |= {"store": None if serving.store is None else str(serving.store), "mcp": serving.mcp}
     if common.dry_run:
         return Report(facts, [make_facts("Would serve", facts)])
-    return _serve(serving, names, _loader(serving, names, model), facts)
+    return _serve(serving, names, _loader(serving, names, model), _list_private(names, model), facts)
 
 
 def _name_editors(serving: Serving) -> dict[str, str]:
@@ -96,6 +96,25 @@ def _name_models(names: dict[str, str]) -> dict[str, str]:
     return {name: FOLDER_NAME if model == MODEL.model else Path(model).name for name, model in found.items()}
 
 
+def _list_private(names: dict[str, str], model: ModelChoice) -> list[Path]:
+    """Where the editors and their models lie, as it was given and as it is: no visitor may read of it.
+
+    What is wrong with an editor is said when it is loaded.
+    """
+    from contextlib import suppress
+
+    from instructedit.cli.loading import find_editor
+    from instructedit.editors.editor_file import read_header
+
+    places, models = [], [model.model]
+    for file in map(find_editor, names.values()):
+        places += [file, file.parent]
+        with suppress(EditorFileError):
+            models.append(read_header(file)["model"]["name"])
+    places += [path for path in map(Path, models) if path.is_absolute() or path.exists()]
+    return [*places, *(place.resolve() for place in places)]
+
+
 def _loader(serving: Serving, names: dict[str, str], model: ModelChoice) -> "Callable[[str], Pair]":
     """What reads a pair when it is first asked for.
 
@@ -120,7 +139,11 @@ def _loader(serving: Serving, names: dict[str, str], model: ModelChoice) -> "Cal
 
 
 def _serve(
-    serving: Serving, names: dict[str, str], load: "Callable[[str], Pair]", facts: dict[str, object]
+    serving: Serving,
+    names: dict[str, str],
+    load: "Callable[[str], Pair]",
+    private: list[Path],
+    facts: dict[str, object],
 ) -> Report:
     """Load the first editor, so that what is wrong shows at once, and answer until interrupted."""
     from contextlib import closing, suppress
@@ -132,7 +155,7 @@ def _serve(
     models = _name_models(names) if len(names) > 1 else {}  # one is loaded before anybody comes
     with (
         closing(listen(serving.host, serving.port)) as listening,
-        closing(Desk(load, list(names), serving.store, models)) as desk,
+        closing(Desk(load, list(names), serving.store, models, private)) as desk,
     ):
         desk.pair(desk.editors[0])
         url = url_of(listening)
