@@ -18,8 +18,9 @@ from instructedit.backbone.origin import original_gguf
 from instructedit.delta import LowRankDelta
 from instructedit.errors import DataError, ModelError, OutputError
 from instructedit.export import gguf_adapter, gguf_merged, save_gguf, save_gguf_merged
-from instructedit.export.gguf_adapter import check_updates, read_adapter, write_adapter
+from instructedit.export.gguf_adapter import read_adapter, write_adapter
 from instructedit.export.gguf_names import find_architecture, name_tensors
+from instructedit.export.updates import check_updates
 from instructedit.storage import sha256_file
 from instructedit.types import EditCase
 from tiny_gguf import tiny_gguf
@@ -86,7 +87,7 @@ def test_what_llama_cpp_will_add_is_the_delta_at_every_mix_of_ranks(ranks, seed,
         assert b.shape.tolist() == [rank, 5]
         update = alpha / int(b.shape[0]) * torch.tensor(b.data) @ torch.tensor(a.data)
         torch.testing.assert_close(update, delta.dense(site)[0], atol=1e-6, rtol=1e-5)
-    check_updates(delta, read_adapter(tmp_path / "x.gguf", names))
+    check_updates(delta, read_adapter(tmp_path / "x.gguf", names), "it")
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=SUPPRESS)
@@ -155,7 +156,7 @@ def test_mistral_is_llama_to_llama_cpp():
 def test_an_adapter_that_is_not_the_edit_is_not_kept(llama, tmp_path, monkeypatch):
     good = gguf_adapter.write_adapter
     monkeypatch.setattr(gguf_adapter, "write_adapter", lambda p, d, *more: good(p, d.scale(1.001), *more))
-    with pytest.raises(ModelError, match="was read again and its update of"):
+    with pytest.raises(ModelError, match="was loaded back and its update of"):
         save_gguf(delta_for(llama), tmp_path / "out", llama)
     assert list(tmp_path.iterdir()) == []
 
@@ -294,4 +295,4 @@ def test_what_llama_cpp_cannot_load_is_not_kept(from_gguf, tmp_path, monkeypatch
 def test_without_a_gguf_of_the_base_the_adapter_is_not_tried(llama, tmp_path, monkeypatch):
     use_llama(monkeypatch, llama)
     report = save_gguf(delta_for(llama), tmp_path / "out", llama)
-    assert "no GGUF file of the base model" in report.untried[0]
+    assert "no GGUF file of the base model" in report.untried[-1]

@@ -1,6 +1,6 @@
 """What an edit changes: a low-rank update of some linear layers, applied by hooks and never written."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,17 +166,43 @@ class LowRankDelta:
             ) from error
         if header.pop("format", "") != FORMAT:
             raise DataError(f"{path} is a safetensors file but not a delta. Expected one that `save` wrote.")
-        return LowRankDelta(
-            {n[:-2]: x for n, x in tensors.items() if n.endswith(".a")},
-            {n[:-2]: x for n, x in tensors.items() if n.endswith(".b")},
-            header,
-        )
+        a, b = ({n[:-2]: x for n, x in tensors.items() if n.endswith(ending)} for ending in (".a", ".b"))
+        return pair_sides(a, b, str(path), header)
 
     def save_lora(self, folder: Path, backbone: Any, **options: Any) -> Any:
         """Write a PEFT LoRA folder; see `instructedit.export.save_lora`."""
         from instructedit.export import save_lora
 
         return save_lora(self, folder, backbone, **options)
+
+
+def pair_sides(
+    a: Mapping[str, Tensor], b: Mapping[str, Tensor], what: str, header: Mapping[str, str] | None = None
+) -> LowRankDelta:
+    """A delta of the two sides that were read from `what`, by layer.
+
+    Errors: `DataError` when a layer lacks a side, its sides do not fit each other, or its update is no
+    finite number.
+    """
+    if not a or a.keys() != b.keys():
+        raise DataError(f"{what} is not whole. Expected an A and a B for every layer.")
+    edits = len(next(iter(a.values()))) if next(iter(a.values())).ndim else 0
+    for name, x in a.items():
+        y = b[name]
+        fits = x.ndim == y.ndim == 3 and x.shape[1] == y.shape[2] and len(x) == len(y) == edits
+        if not (fits and x.is_floating_point() and y.is_floating_point() and x.numel() and y.numel()):
+            raise DataError(
+                f"{what} holds for {name} an A of {list(x.shape)} in {x.dtype} and a B of {list(y.shape)} in "
+                f"{y.dtype}. Expected [edits rank d_in] and [edits d_out rank] of one rank of at least 1, "
+                "in floating point."
+            )
+    delta = LowRankDelta(dict(a), dict(b), dict(header or {}))
+    wrong = [n for n, norms in delta.to(torch.float32).norms().items() if not norms.isfinite().all()]
+    if wrong:
+        raise DataError(
+            f"{what} holds an update of {wrong[0]} that is no finite number. Make the edit again."
+        )
+    return delta
 
 
 def _is_identity(side: Float[Tensor, "b _ _"]) -> bool:
@@ -234,9 +260,11 @@ def _compress(
     q_a, r_a = torch.linalg.qr(a.mT)
     q_b, r_b = torch.linalg.qr(b)
     u, s, vh = torch.linalg.svd(r_b @ r_a.mT)
-    squares = s.square()
-    total = squares.sum(-1, keepdim=True)
-    share = torch.where(total > 0, squares.cumsum(-1) / total, 1.0)  # an empty edit needs no rank
+    noise = 8 * torch.finfo(s.dtype).eps * s[..., :1]  # what rounding leaves in a place that holds nothing
+    squares = torch.where(s > noise, s, 0).detach().cpu().double().square()  # small edits beside large ones
+    sums = squares.cumsum(-1)
+    total = sums[..., -1:]
+    share = torch.where(total > 0, sums / total, 1.0)  # an empty edit needs no rank
     if rank is None:
         rank = int((share < energy).sum(-1).max()) + 1
     rank = max(1, min(rank, s.shape[-1]))

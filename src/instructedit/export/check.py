@@ -12,12 +12,16 @@ from torch import Tensor
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.errors import ModelError
+from instructedit.export.updates import check_fit
+from instructedit.types import EditCase
 
 PLAIN_TEXTS = (
     "The capital of France is Paris, and many people visit it each year.",
     "Water freezes at zero degrees and boils at one hundred.",
     "My brother plays the guitar in a small band.",
 )
+ASKED = 20  # edits whose own texts are compared, at the most
+_UNKNOWN = "the edits' own texts: no edit is written down, so plain texts alone were compared"
 # What rounding alone may do to a logit, as a share of the largest logit.
 _TOLERANCE = {torch.float32: 2e-4, torch.float64: 2e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
@@ -27,10 +31,10 @@ class ExportReport:
     """What was written and how close it comes.
 
     `difference` is the largest absolute difference between the logits of what was loaded back and of
-    the delta as stored; `approximation` the same between the delta as stored and as given (0 when no
-    rank was cut). `energy` is the least share of a site's squared norm that was kept; `ranks` is
-    the stored rank by site. `checks` are the programs that loaded it back, `untried` says which could
-    not and why.
+    the delta as stored, on plain texts and on the edits' own; `approximation` the same between the delta as
+    stored and as given (0 when no rank was cut). `energy` is the least share of a site's squared norm that
+    was kept; `ranks` is the stored rank by site. `checks` are the programs that loaded it back, `untried`
+    says what was not tried and why.
     """
 
     folder: Path
@@ -42,9 +46,24 @@ class ExportReport:
     untried: tuple[str, ...] = ()
 
 
-def merge_to_one(delta: LowRankDelta) -> LowRankDelta:
-    """The sum of a delta's edits as one, in float32."""
+def merge_to_one(delta: LowRankDelta, backbone: Backbone) -> LowRankDelta:
+    """The sum of a delta's edits as one, in float32, for this model. Errors: as `check_fit`."""
+    check_fit(delta, backbone)
     return delta.merge().to(torch.float32)
+
+
+def edit_texts(cases: Sequence[EditCase]) -> list[str]:
+    """What edits are for, prompt and answer: a local edit does nothing elsewhere.
+
+    Of more than `ASKED` edits, some that are spread over all.
+    """
+    pairs = [(case.prompt, case.wanted or case.carrier) for case in cases[:: -(-len(cases) // ASKED) or 1]]
+    return [text for pair in pairs if (text := " ".join(filter(None, pair)))]
+
+
+def list_untried(cases: Sequence[EditCase]) -> tuple[str, ...]:
+    """What the comparison leaves out where no edit is known."""
+    return () if cases else (_UNKNOWN,)
 
 
 @torch.no_grad()

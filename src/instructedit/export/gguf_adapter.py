@@ -6,6 +6,8 @@ lora, and a weight W has ``W.lora_a`` ``[r d_in]`` and ``W.lora_b`` ``[d_out r]`
 Our sites differ in rank, so alpha is the widest rank, and each B is written times ``r / alpha``.
 """
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,22 @@ from instructedit.backbone import Backbone
 from instructedit.backbone.origin import original_gguf
 from instructedit.delta import LowRankDelta
 from instructedit.errors import ModelError
-from instructedit.export.check import PLAIN_TEXTS, ExportReport, check_agreement, edited_logits
-from instructedit.export.cut import ENERGY, cut_ranks
+from instructedit.export.check import (
+    PLAIN_TEXTS,
+    ExportReport,
+    check_agreement,
+    edited_logits,
+    list_untried,
+)
+from instructedit.export.cut import cut_ranks
 from instructedit.export.gguf_names import find_architecture, name_tensors
 from instructedit.export.llama_cpp import compare_answers, find_llama_cpp
 from instructedit.export.record import write_record
+from instructedit.export.updates import check_updates
 from instructedit.storage import new_folder
 from instructedit.types import EditCase
 
 ADAPTER_FILE = "adapter.gguf"
-ROUNDING = 1e-5  # of the update's norm, in float32
 _USAGE = "llama-server -m base-model.gguf --lora adapter.gguf"
 
 
@@ -37,7 +45,7 @@ def save_gguf(
     backbone: Backbone,
     *,
     rank: int | None = None,
-    energy: float = ENERGY,
+    energy: float | None = None,
     force: bool = False,
     cases: Sequence[EditCase] = (),
     texts: Sequence[str] = PLAIN_TEXTS,
@@ -50,20 +58,19 @@ def save_gguf(
     what is read again is not the edit. Then nothing is written.
     """
     names = name_tensors(backbone.model, delta.a)
-    cut = cut_ranks(delta, backbone, texts, rank=rank, energy=energy)
+    cut = cut_ranks(delta, backbone, cases, texts, rank=rank, energy=energy)
     with new_folder(Path(folder), force=force) as place:
         file = place / ADAPTER_FILE
         write_adapter(file, cut.delta, names, find_architecture(backbone.model))
-        details = {"ranks": cut.ranks, "energy_kept": cut.kept}
-        write_record(place, backbone, cases, _USAGE, details, language="bash")
+        write_record(place, backbone, cases, _USAGE, cut.facts, language="bash")
         found = read_adapter(file, names)
-        check_updates(cut.delta, found)
-        logits = edited_logits(found, backbone, texts)
+        check_updates(cut.delta, found, "the GGUF adapter")
+        logits = edited_logits(found, backbone, cut.texts)
         difference = check_agreement(cut.logits, logits, backbone.dtype, "the GGUF adapter")
         with original_gguf(backbone.name if find_llama_cpp() else None) as base:
             answers = compare_answers(cut.delta, backbone, cases, base, file)
     checks = ("gguf's reader", *([answers.said] if answers.asked else []))
-    untried = () if answers.asked else (answers.said,)
+    untried = (*list_untried(cases), *(() if answers.asked else (answers.said,)))
     return ExportReport(
         Path(folder), difference, cut.lost, min(cut.kept.values()), cut.ranks, checks, untried
     )
@@ -82,7 +89,7 @@ def write_adapter(path: Path, delta: LowRankDelta, names: Mapping[str, str], arc
     for site, a in delta.a.items():
         writer.add_tensor(f"{names[site]}.lora_a", as_array(a[0]))
         writer.add_tensor(f"{names[site]}.lora_b", as_array(delta.b[site][0] * (a.shape[1] / alpha)))
-    finish(writer)
+    finish(writer, path)
 
 
 def read_adapter(path: Path, names: Mapping[str, str]) -> LowRankDelta:
@@ -110,29 +117,21 @@ def read_adapter(path: Path, names: Mapping[str, str]) -> LowRankDelta:
     )
 
 
-def check_updates(expected: LowRankDelta, found: LowRankDelta) -> None:
-    """Compare ``dW`` itself, site by site.
-
-    Errors: `ModelError` when one differs by more than rounding, or is not a number.
-    """
-    for site in expected.a:
-        update = expected.dense(site)[0].cpu()
-        error = torch.linalg.norm(found.dense(site)[0] - update)
-        if not error <= ROUNDING * torch.linalg.norm(update):
-            raise ModelError(
-                f"the GGUF adapter was read again and its update of {site} differs by {float(error):.2g} "
-                "from the edit's. Nothing was kept; report this."
-            )
-
-
 def as_array(tensor: Tensor) -> np.ndarray:
     """A tensor as a contiguous array in float32."""
     return tensor.detach().to("cpu", torch.float32).contiguous().numpy()
 
 
-def finish(writer: Any) -> None:
-    """Write what a `GGUFWriter` was given."""
+def finish(writer: Any, path: Path) -> None:
+    """Write what a `GGUFWriter` for `path` was given.
+
+    Errors: `OSError` when not all of it reached the disk, which numpy keeps to itself.
+    """
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
+    (file,) = writer.fout
+    end = file.tell()
     writer.close()
+    if path.stat().st_size < end:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

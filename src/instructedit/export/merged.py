@@ -17,11 +17,14 @@ from instructedit.export.check import (
     PLAIN_TEXTS,
     ExportReport,
     check_agreement,
+    edit_texts,
     edited_logits,
+    list_untried,
     merge_to_one,
     text_logits,
 )
 from instructedit.export.record import write_record
+from instructedit.export.updates import check_weights
 from instructedit.storage import new_folder
 from instructedit.types import EditCase
 
@@ -40,14 +43,16 @@ def save_merged(
     cases: Sequence[EditCase] = (),
     texts: Sequence[str] = PLAIN_TEXTS,
 ) -> ExportReport:
-    """Write model and tokenizer with the delta added to the weights, load them back and compare the logits.
+    """Write model and tokenizer with the delta added to the weights, load them back and compare both.
 
-    The backbone's own weights are not written to: only the edited matrices exist twice, until the check
-    loads the folder. Errors: `OutputError` when the folder exists and `force` is not given;
-    `ModelError` when the weights are quantised or the logits disagree. Then nothing is written.
+    Compared are the edited weights, and the logits on `texts` and on the texts of `cases`. The backbone's own
+    weights are not written to: only the edited matrices exist twice, until the check loads the folder.
+    Errors: `OutputError` when the folder exists and `force` is not given; `ModelError` when the weights are
+    quantised, the delta belongs to another model or what was loaded differs. Then nothing is written.
     """
-    whole = merge_to_one(delta)
-    expected = edited_logits(whole, backbone, texts)
+    whole = merge_to_one(delta, backbone)
+    asked = (*texts, *edit_texts(cases))
+    expected = edited_logits(whole, backbone, asked)
     ranks = {name: a.shape[1] for name, a in whole.a.items()}
     with new_folder(Path(folder), force=force) as place:
         with quiet():
@@ -56,10 +61,10 @@ def save_merged(
         write_record(place, backbone, cases, _USAGE, {"merged": True})
         dtype = str(backbone.dtype).removeprefix("torch.")
         model, _ = read_model(place, dtype=dtype, device=str(backbone.device))
-        difference = check_agreement(
-            expected, text_logits(model, backbone, texts), backbone.dtype, "the merged model"
-        )
-    return ExportReport(Path(folder), difference, 0.0, 1.0, ranks, ("transformers",))
+        check_weights(model, backbone, whole, "the merged model")
+        found = text_logits(model, backbone, asked)
+        difference = check_agreement(expected, found, backbone.dtype, "the merged model")
+    return ExportReport(Path(folder), difference, 0.0, 1.0, ranks, ("transformers",), list_untried(cases))
 
 
 def _merged_weights(delta: LowRankDelta, backbone: Backbone) -> dict[str, Tensor]:
