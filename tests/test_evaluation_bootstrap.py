@@ -40,6 +40,49 @@ def test_probes_that_agree_within_a_case_do_not_narrow_the_interval():
     assert repeated.probes == 2000
 
 
+def test_edits_of_one_subject_are_resampled_together():
+    """Two subjects, of 3 and 1 cases: resamples hold 3/4, 1 and 0 with chances 1/2, 1/4 and 1/4."""
+    rows = [row(case, 1.0, subject="Oslo") for case in range(2)] + [row(2, 1.0, subject="OSLO")]
+    result = estimate(clusters_of([*rows, row(3, 0.0, subject="Rome")], "edited_exact"))
+    assert (result.mean, result.low, result.high, result.cases) == (0.75, 0.0, 1.0, 4)
+    alone = estimate(clusters_of([*rows, row(3, 0.0, subject="oslo")], "edited_exact"))
+    assert (alone.mean, alone.low, alone.high) == (0.75, None, None)
+    single = estimate(clusters_of([row(case, float(case > 0)) for case in range(4)], "edited_exact"))
+    assert single.low == 0.25, "without a subject each case stands for itself"
+
+
+def test_a_paired_difference_resamples_subjects_too():
+    edited = [row(case, 1.0, subject="Oslo") for case in range(3)] + [row(3, 0.0, subject="Rome")]
+    found = summarise(edited)["facts"]["reliability"]["bare"]["exact"]["difference"]
+    assert (found["mean"], found["low"], found["high"]) == (0.75, 0.0, 1.0)
+
+
+def test_a_share_of_all_or_none_has_the_exact_interval():
+    """24 of 24: the share p with p^24 = 0.025 is 0.8575; 0 of 2: 1 - 0.025^(1/2) = 0.8419."""
+    whole = estimate({case: [1.0, 1.0] for case in range(24)}, share=True)
+    assert (whole.low, whole.high) == (pytest.approx(0.8575, abs=5e-5), 1.0)
+    none = estimate({0: [0.0], 1: [0.0]}, share=True)
+    assert (none.low, none.high) == (0.0, pytest.approx(0.8419, abs=5e-5))
+    five = estimate(
+        clusters_of([row(i, 1.0, subject=f"s{i % 2}") for i in range(5)], "edited_exact"), share=True
+    )
+    assert five.low == pytest.approx(0.1581, abs=5e-5), "two subjects"
+    assert estimate({0: [0.5], 1: [0.5]}, share=True).low == 0.5
+    assert estimate({0: [0.0], 1: [0.0]}).high == 0.0, "nats are no share"
+    assert estimate({0: [1.0], 1: [1.0]}, share=True, resamples=0).low is None
+
+
+def test_a_summary_tells_shares_from_nats_and_from_what_is_so_by_definition():
+    values = {
+        f"{side}_{name}": float(name != "kl") for side in ("base", "edited") for name in ("unchanged", "kl")
+    }
+    rows = [make_row({"case": i, "task": "t", "group": "locality"}, values) for i in range(24)]
+    found = summarise(rows)["t"]["locality"]["bare"]
+    lows = [found["unchanged"][side]["low"] for side in ("base", "edited", "difference")]
+    assert lows == [1.0, pytest.approx(0.8575, abs=5e-5), 0.0]
+    assert [found["kl"][side]["high"] for side in ("base", "edited")] == [0.0, 0.0]
+
+
 def test_one_case_has_no_interval_and_no_case_no_estimate():
     one = estimate({0: [0.25, 0.75]})
     assert (one.mean, one.low, one.high) == (0.5, None, None)

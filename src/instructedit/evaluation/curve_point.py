@@ -108,7 +108,8 @@ def _sum_up(rows: Sequence[Row], measure: str, seed: int) -> dict[str, Any]:
         clusters: dict[Any, list[float]] = {}
         for metric in metrics:
             clusters |= clusters_of(part, f"{side}_{metric}")
-        mean = estimate(clusters, seed=seed)
+        share = side == "edited" or measure != "locality"  # the unedited model keeps its own by definition
+        mean = estimate(clusters, share=share, seed=seed)
         if mean is not None:
             found[side] = mean.as_dict()
     return found

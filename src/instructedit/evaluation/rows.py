@@ -12,12 +12,12 @@ from instructedit.storage import write_atomic
 Row = dict[str, Any]
 LABELS = {  # column -> Arrow type
     "condition": "string",  # of a comparison of two evaluations, else empty
-    "case": "int32",  # the case's place in the evaluated list: what intervals resample
+    "case": "int32",  # the case's place in the evaluated list
     "case_id": "string",
     "task": "string",
     "kind": "string",
     "scope": "string",
-    "subject": "string",
+    "subject": "string",  # what intervals resample, where a case has one
     "group": "string",
     "name": "string",
     "prompt": "string",

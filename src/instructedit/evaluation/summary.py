@@ -26,6 +26,7 @@ SHOWN = {  # group -> the metrics of a printed table; a summary holds all of the
     "fluency": ("fluency",),
 }
 PLAIN_UNITS = frozenset({"kl", "log_prob", "good_log_prob", "bad_log_prob", "fluency"})  # not percentages
+OF_ITSELF = frozenset({"unchanged", "unchanged_exact"})  # 1 by definition for the unedited model
 Summary = dict[str, dict[str, dict[str, dict[str, dict[str, Any]]]]]
 
 
@@ -33,7 +34,7 @@ def summarise(rows: Sequence[Row], *, resamples: int = RESAMPLES, seed: int = 0)
     """``summary[task][group]["bare" | "instructed"][metric]`` with ``base``, ``edited`` and ``difference``.
 
     Each is an `Estimate` as a dict (mean over cases of within-case means, 95 % interval from resampled
-    cases, plain mean over probes); ``difference`` is edited minus base, case by case. Metrics without
+    subjects, plain mean over probes); ``difference`` is edited minus base, case by case. Metrics without
     a value are left out. Ready for JSON. Rates are fractions.
     """
     summary: Summary = {}
@@ -57,9 +58,10 @@ def _parts(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
 
 def _entry(rows: Sequence[Row], metric: str, resamples: int, seed: int) -> dict[str, Any]:
     base, edited = (clusters_of(rows, f"{side}_{metric}") for side in ("base", "edited"))
+    share = metric not in PLAIN_UNITS
     found = {
-        "base": estimate(base, resamples=resamples, seed=seed),
-        "edited": estimate(edited, resamples=resamples, seed=seed),
+        "base": estimate(base, share=share and metric not in OF_ITSELF, resamples=resamples, seed=seed),
+        "edited": estimate(edited, share=share, resamples=resamples, seed=seed),
         "difference": paired_difference(edited, base, resamples=resamples, seed=seed),
     }
     return {name: value.as_dict() for name, value in found.items() if value}
