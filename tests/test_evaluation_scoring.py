@@ -105,6 +105,25 @@ def test_batched_generation_is_the_plain_loop(backbone):
     assert edited != base
 
 
+def test_a_text_goes_on_over_end_tokens_where_it_is_told_to(llama, monkeypatch):
+    letters = [llama.tokenizer(letter)["input_ids"][0] for letter in "Rom"]
+    script = [letters[0], llama.tokenizer.eos_token_id, *letters[1:]]
+
+    def generate(**options) -> list[str]:
+        told = iter(script)
+
+        def scripted(hidden):
+            row = torch.zeros(len(hidden), llama.head.weight.shape[0])
+            row[:, next(told)] = 1.0
+            return row
+
+        monkeypatch.setattr(llama, "logits", scripted)
+        return generate_greedy(llama, ["Rome is"], max_new_tokens=4, first_line=False, **options)
+
+    assert generate() == ["R"]
+    assert generate(ends=False) == ["Rom"]
+
+
 def test_a_model_without_position_ids_generates_the_same():
     backbone = tiny_backbone("llama")
     prompts = [prompt for prompt, _ in PAIRS] * 2

@@ -59,39 +59,40 @@ def continue_texts(
     texts: Sequence[Text],
     max_new_tokens: int,
     first_line: bool = True,
+    ends: bool = True,
     under: Callable[[list[int]], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> list[Continuation]:
     """The likeliest continuation of each text; `under` gives what a batch, by its places, is continued in.
 
-    Ends at an end token (the tokenizer's, the generation config's, or the start token: a base model ends a
-    text where the next one begins), after `max_new_tokens`, at the model's context, or, with `first_line`,
-    with the first line that is not blank. A continuation does not depend on what it is batched with: rows are
-    padded on the left, with mask and position ids; a model that takes no position ids gets batches of equal
-    length.
+    Ends after `max_new_tokens`, at the model's context, with `ends` at an end token (the tokenizer's, the
+    generation config's, or the start token: a base model ends a text where the next one begins), or, with
+    `first_line`, with the first line that is not blank. A continuation does not depend on what it is batched
+    with: rows are padded on the left, with mask and position ids; a model that takes no position ids gets
+    batches of equal length.
     """
     found = {}
     for batch in _batches(backbone, texts):
         with under(batch):
-            made = _continue(backbone, [texts[place] for place in batch], max_new_tokens, first_line)
+            made = _continue(backbone, [texts[place] for place in batch], max_new_tokens, first_line, ends)
         found.update(zip(batch, made, strict=True))
     return [found[place] for place in range(len(texts))]
 
 
 def _continue(
-    backbone: Backbone, texts: Sequence[Text], max_new_tokens: int, first_line: bool
+    backbone: Backbone, texts: Sequence[Text], max_new_tokens: int, first_line: bool, ends: bool
 ) -> list[Continuation]:
     ids, mask = _pad_left(texts, backbone.device)
     new: list[list[int]] = [[] for _ in texts]
     sure: list[list[float]] = [[] for _ in texts]
     ended = [False] * len(texts)
-    ends, past = _end_ids(backbone), None
+    last, past = _end_ids(backbone) if ends else set(), None
     for _ in range(min(max_new_tokens, backbone.context - ids.shape[1])):
         output = backbone.model.base_model(**_step(backbone, ids, mask, past), use_cache=True)
         past = output.past_key_values
         best = backbone.logits(output.last_hidden_state[:, -1]).float().log_softmax(dim=-1).max(dim=-1)
         chosen = best.indices
         for row, (token, value) in enumerate(zip(chosen.tolist(), best.values.tolist(), strict=True)):
-            ended[row] = ended[row] or token in ends
+            ended[row] = ended[row] or token in last
             if not ended[row]:
                 new[row].append(token)
                 sure[row].append(value)

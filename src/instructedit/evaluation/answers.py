@@ -1,6 +1,7 @@
 """From questions to metric values: what a model and its edited self say to each question."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -89,7 +90,7 @@ def write_answers(
     backbone: Backbone, delta: Change, questions: Sequence[Question], edits: Sequence[int], tokens: int
 ) -> list[Values]:
     """Greedy first lines of both sides, and whether they begin with one of the answers."""
-    values = _written(backbone, delta, questions, edits, tokens, first_line=True)
+    values = _written(backbone, delta, questions, edits, tokens)
     for question, value in zip(questions, values, strict=True):
         for side in SIDES if question.answers else ():
             found = generation_matches(str(value[f"{side}_text"]), question.answers)
@@ -100,8 +101,8 @@ def write_answers(
 def write_fluency(
     backbone: Backbone, delta: Change, questions: Sequence[Question], edits: Sequence[int], tokens: int
 ) -> list[Values]:
-    """Greedy texts of `tokens` tokens of both sides, and their n-gram entropy."""
-    values = _written(backbone, delta, questions, edits, tokens, first_line=False)
+    """Greedy texts of `tokens` tokens of both sides, over end tokens, and their n-gram entropy."""
+    values = _written(backbone, delta, questions, edits, tokens, whole=True)
     for value in values:
         for side in SIDES:
             value[f"{side}_fluency"] = ngram_entropy(str(value[f"{side}_text"]))
@@ -114,11 +115,11 @@ def _written(
     questions: Sequence[Question],
     edits: Sequence[int],
     tokens: int,
-    first_line: bool,
+    whole: bool = False,
 ) -> list[Values]:
+    """Both sides' answers: first lines, or with `whole` all `tokens`, whatever they are."""
     asked = [question.asked for question in questions]
-    base = generate_greedy(backbone, asked, max_new_tokens=tokens, first_line=first_line)
-    edited = generate_greedy(
-        backbone, asked, delta=delta, edits=edits, max_new_tokens=tokens, first_line=first_line
-    )
+    told: dict[str, Any] = {"max_new_tokens": tokens, "first_line": not whole, "ends": not whole}
+    base = generate_greedy(backbone, asked, **told)
+    edited = generate_greedy(backbone, asked, delta=delta, edits=edits, **told)
     return [{"base_text": before, "edited_text": after} for before, after in zip(base, edited, strict=True)]

@@ -18,6 +18,7 @@ def generate_greedy(
     edits: Sequence[int] = (),
     max_new_tokens: int = 12,
     first_line: bool = True,
+    ends: bool = True,
 ) -> list[str]:
     """Continue every prompt with the likeliest tokens, under row ``edits[i]`` of `delta` or unedited.
 
@@ -32,5 +33,5 @@ def generate_greedy(
         rows = torch.tensor([edits[place] for place in batch], device=backbone.device)
         return delta.applied_to(backbone.model, rows=rows)
 
-    found = continue_texts(backbone, texts, max_new_tokens, first_line, under)
+    found = continue_texts(backbone, texts, max_new_tokens, first_line, ends, under)
     return [answer.text for answer in found]
