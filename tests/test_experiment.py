@@ -2,7 +2,6 @@
 
 from copy import deepcopy
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,11 +9,15 @@ import pytest
 from experiment_plans import CALLS, DURING, plan_values, register, run, start, write_records
 from instructedit.editors import ordinary
 from instructedit.editors.editor_file import read_header
+from instructedit.experiment import cells
 from instructedit.experiment.cost import estimate_costs, format_costs
 from instructedit.experiment.making import describe_editor
+from instructedit.experiment.plan import parse_plan
 from instructedit.experiment.running import Outcome, run_cells
+from instructedit.experiment.sources import Finder, Sources
 from instructedit.experiment.specs import EditorSpec
 from instructedit.experiment.store import RunFolder
+from instructedit.types import Probe
 
 
 @pytest.fixture
@@ -23,8 +26,8 @@ def values(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dic
     return plan_values(folder, write_records(tmp_path / "lands.jsonl"))
 
 
-def names_of(cells: list) -> list[str]:
-    return [cell.editor for cell in cells]
+def names_of(found: list) -> list[str]:
+    return [cell.editor for cell in found]
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(values: dict[str, Any], tmp_path: Path) -> None:
@@ -91,20 +94,39 @@ def test_the_packages_ordinary_text_is_in_the_key_of_what_reads_it(
     assert describe("rome", text="own.txt") == own
 
 
-def test_a_training_keeps_its_key_when_a_descent_learns_something_new(
+def test_a_changed_bank_or_fact_of_the_package_changes_every_key(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = start(values, tmp_path / "run", dry_run=True).workshop.keys
-    monkeypatch.setattr(type(keys.sources), "training", lambda *_: SimpleNamespace(digest="records"))
+    bank, code = tmp_path / "instructions" / "banks" / "change.yaml", tmp_path / "data" / "plain.py"
+    for file in (bank, code):
+        file.parent.mkdir(parents=True)
+        file.write_text("train: []")
+    found = [cells.folder_digest(tmp_path)]
+    for file in (code, bank):
+        file.write_text("train: [Change it.]")
+        found.append(cells.folder_digest(tmp_path))
+    assert found[0] == found[1] != found[2]
+    before = [key for _, key in start(values, tmp_path / "run", dry_run=True).chosen]
+    monkeypatch.setattr(cells, "package_digest", lambda: found[2])
+    after = [key for _, key in start(values, tmp_path / "run", dry_run=True).chosen]
+    assert len({*before, *after}) == len(before) + len(after)
 
-    def described(part: str, **changes: Any) -> dict[str, Any]:
-        spec = EditorSpec(train="mend", set={"editor": {part: changes}} if changes else {})
-        return describe_editor(spec, keys.plan, keys.sources, 0)["train"]["editor"][part]
 
-    assert not {"breadth", "names", "whole", "scoped"} & set(described("polish"))
-    assert described("polish", breadth=2)["breadth"] == 2
-    assert described("polish", names=1)["names"] == 1
-    assert described("polish", whole=True)["whole"] is True
+def test_no_text_of_a_training_asks_what_the_data_ask(values: dict[str, Any], tmp_path: Path) -> None:
+    asked = (
+        "the capital of france is?",
+        "People in  Spain speak",
+        "Rome was not built in a day, as they say",
+    )
+    text = [Probe("locality", prompt, ("so",)) for prompt in asked]
+    values["limit"] = 1  # what is not drawn is asked elsewhere
+    values["training"] = {"lands": {"files": [str(tmp_path / "lands.jsonl")], "text": ["text.txt"]}}
+    sources = Sources(parse_plan(values), Finder(text=lambda _: text))
+    assert [probe.prompt for probe in sources.training("lands").text] == [asked[2]]
+    assert sources.left_out == {"lands": 2}
+    without = {name: entry for name, entry in values.items() if name != "tables"}
+    empty = parse_plan({**without, "data": {}, "tables": {}})
+    assert len(Sources(empty, Finder(text=lambda _: text)).training("lands").text) == 3
 
 
 def test_two_workers_share_a_folder_and_run_no_cell_twice(values: dict[str, Any], tmp_path: Path) -> None:
@@ -188,7 +210,7 @@ def test_an_editor_of_a_plan_is_taught_to_read_scopes(values: dict[str, Any], tm
     values["conditions"] = {"right": {"instructed": False}}
     assert names_of(run(values, tmp_path / "run").done) == ["told"]
     (editor,) = (tmp_path / "run" / "editors").glob("*/editor.safetensors")
-    assert set(read_header(editor)["scope"]["validation"]) == {"narrow", "wide"}
+    assert {"narrow", "wide"} <= set(read_header(editor)["told"]["validation"])
 
 
 def test_an_editor_that_another_process_trains_is_left_to_it(values: dict[str, Any], tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_report_draws_what_is_finished_and_says_where_it_comes_from(
     (caption,) = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.S)
     for word in (
         "Costs $1 &amp; $2",
-        "Command: ",
+        "Last command: ",
         "Seeds: 0",
         "weights ",
         "torch",

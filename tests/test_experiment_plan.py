@@ -168,6 +168,15 @@ def test_caps_of_steps_an_editors_before_the_plans_and_the_command_lines_before_
         parse_plan(values)
 
 
+def test_no_lesson_erases_where_the_data_drop_erasures(values: dict[str, Any]) -> None:
+    values["training"] = {"all": {"own": True}, "less": {"own": True, "drop": ["sentiment", "erase"]}}
+    values["editors"] = {name: {"train": "instructedit", "data": name} for name in ("all", "less")}
+    plan = parse_plan(values)
+    found = {name: training_config(plan.editors[name], plan, 0).lessons.erase for name in ("all", "less")}
+    assert found == {"all": named_config("instructedit").lessons.erase, "less": 0.0}
+    assert found["all"] > 0
+
+
 def test_the_cost_counts_the_steps_that_are_run(values: dict[str, Any], tmp_path: Path) -> None:
     values["training"] = {"own": {"own": True}}
     values["editors"] = {"mend": {"train": "mend", "data": "own", "steps": 7}}

@@ -18,7 +18,8 @@ from instructedit.experiment.measures import combine, find_best, measure_rows, m
 from instructedit.experiment.page import Heading, Paragraph, Table, write_html, write_markdown
 from instructedit.experiment.published import published_names, published_table
 from instructedit.experiment.report import make_report, show_difference
-from instructedit.experiment.results import Place
+from instructedit.experiment.results import Place, best_places
+from instructedit.experiment.specs import TableSpec
 from instructedit.experiment.store import RunFolder
 
 Finished = tuple[dict[str, Any], Path]  # a plan and the folder of its run
@@ -65,6 +66,21 @@ def test_seeds_of_one_case_count_once() -> None:
     assert (found.mean, found.cases) == (pytest.approx(0.625), 2)
 
 
+def best_on(measure: str, unedited: dict, **rivals: dict) -> list[str]:
+    table = TableSpec(editors=("base", *rivals), data=("d",))
+    values = {Place("m", "d", name, "c", measure): each for name, each in rivals.items()}
+    values[Place("m", "d", "base", "c", measure)] = unedited
+    return [place.editor for place in best_places(table, values)]
+
+
+def test_the_best_mean_has_to_lie_beyond_the_unedited_model() -> None:
+    high, low = clusters(0.6, 0.7, 0.6, 0.7), clusters(0.3, 0.4, 0.3, 0.4)
+    above, below = clusters(0.8, 0.9, 0.8, 0.9), clusters(0.5, 0.6, 0.5, 0.6)
+    assert best_on("mean", below, high=high, low=low) == ["high"]
+    assert best_on("mean", above, high=high, low=low) == []
+    assert best_on("locality", above, high=high, low=low) == ["high"]  # an unedited model keeps everything
+
+
 def row(case: int, group: str, instructed: bool = False, condition: str = "", **values: float) -> dict:
     kind = "sentiment" if condition in ("positive", "negative") else "change"
     labels = {"task": "t", "case": case, "group": group, "instructed": instructed, "condition": condition}
@@ -82,11 +98,11 @@ def test_measures_read_the_rows_that_they_are_named_after() -> None:
         row(0, "portability", edited_accuracy=0.5, edited_exact=0.0),
     ]
     found = measure_rows(rows)
-    assert found["reliability"] == {("t", 0): [1.0], ("t", 1): [0.25]}
-    assert found["reliability_instructed"] == {("t", 0): [0.0]}
-    assert found["generalization"] == {("t", 0): [0.0, 1.0]}
-    assert found["locality"] == {("t", 0): [0.75]}
-    assert found["portability"] == {("t", 0): [0.5]}
+    assert found["reliability"] == {("t", 0, ""): [1.0], ("t", 1, ""): [0.25]}
+    assert found["reliability_instructed"] == {("t", 0, ""): [0.0]}
+    assert found["generalization"] == {("t", 0, ""): [0.0, 1.0]}
+    assert found["locality"] == {("t", 0, ""): [0.75]}
+    assert found["portability"] == {("t", 0, ""): [0.5]}
     assert "portability_instructed" not in found
     mean = estimate(found["mean"])
     assert mean is not None
@@ -102,7 +118,7 @@ def test_leverage_is_first_minus_second_condition() -> None:
         row(0, "reliability", condition="negative", edited_win_rate=0.75),  # negative ones win
     ]
     found = measure_rows(rows)
-    assert found == {"scope": {("t", 0): [0.75]}, "sentiment": {("t", 0): [0.5]}}
+    assert found == {"scope": {("t", 0, ""): [0.75]}, "sentiment": {("t", 0, ""): [0.5]}}
 
 
 def test_a_difference_is_bold_where_its_interval_does_not_hold_zero() -> None:
@@ -164,6 +180,8 @@ def test_a_report_holds_every_table_as_far_as_it_is_run(finished: Finished) -> N
     assert (still["mean"], still["cases"], still["seeds"]) == (pytest.approx(1.0), 12, 1)
     assert noisy["mean"] < 1.0
     assert not by_name["lands", "base", "locality"]["best"]
+    lows = [by_name["lands", name, "locality"]["low"] for name in ("base", "still")]
+    assert lows == [1.0, pytest.approx(0.025 ** (1 / 6))]  # by definition, and 6 of 6
     assert len(differences.rows) == 3
     assert published.foreign and not origin.foreign  # noqa: PT018
     text = write_markdown(blocks)
@@ -175,7 +193,7 @@ def test_report_writes_three_files(finished: Finished, cli: Run, tmp_path: Path)
     result = cli("report", finished[1], "--out", tmp_path / "pages")
     assert result.code == 0, result.err
     found = {path.name for path in (tmp_path / "pages").iterdir()}
-    assert found == {"report.md", "report.html", "report.json", "cells.json"}
+    assert found == {"report.md", "report.html", "report.json", "cells.json", "plan.json"}
     assert cli("report", tmp_path).code == 3
 
 
@@ -197,6 +215,29 @@ def test_a_run_whose_folder_is_gone_goes_on_from_its_report(
     assert cli("report", again, "--out", tmp_path / "both").code == 0
     assert len(read_known(tmp_path / "both" / "cells.json")) == 3
     assert "No model has been read" not in cli(*told, "--dry-run").out
+
+
+def test_a_report_is_made_again_from_its_own_folder(finished: Finished, cli: Run, tmp_path: Path) -> None:
+    assert cli("report", finished[1], "--out", tmp_path).code == 0
+    pages = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    (tmp_path / "report.md").unlink()
+    assert cli("report", tmp_path).code == 0
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == pages
+    (france, *_) = json.loads(pages["cells.json"])["cells"][0]["subjects"]
+    assert france == ["counterfact", 0, "france"]
+
+
+def test_versions_are_those_of_the_cells(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished[1], tmp_path / "run")
+    one, other, last = sorted((tmp_path / "run").glob("cells/*/summary.json"))
+    for path, told in ((one, {"torch": "1.0"}), (other, {"torch": "2.0"}), (last, {})):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "versions": told}))
+    *_, origin = (block for block in make_report(RunFolder(tmp_path / "run"))[0] if isinstance(block, Table))
+    found = {name: text for name, text in origin.rows if "ersion" in name}
+    assert found == {
+        "Version of torch": "1.0, 2.0",
+        "Version of all that was used": "not kept by 1 of 3 cells",
+    }
 
 
 def test_cells_of_another_kind_are_refused_and_nothing_is_kept(

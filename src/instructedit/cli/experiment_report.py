@@ -8,11 +8,9 @@ from cyclopts import Parameter
 from instructedit.cli.options import COMMON, Common
 from instructedit.cli.report import Report
 
-CELLS = "cells.json"
-
 
 def report_experiment(
-    run: Annotated[Path, Parameter(help="Folder of `instructedit experiment`.")],
+    run: Annotated[Path, Parameter(help="Folder of `instructedit experiment`, or of a report of one.")],
     /,
     *,
     out: Annotated[Path | None, Parameter(help="Folder for the pages; left out, the run's own.")] = None,
@@ -21,10 +19,9 @@ def report_experiment(
     """Write the plan's tables, as far as their cells are finished: report.md, .html, .json and figures.
 
     Means with 95 % intervals, the best in bold only where its difference is beyond them, and the paper's own
-    figures beside, marked as another model's. cells.json holds the cells' values: `experiment --known`
-    goes on from it where the run's folder is gone.
+    figures beside, marked as another model's. cells.json holds the cells' values, from which
+    `experiment --known` goes on where the run's folder is gone; with plan.json beside it is a RUN itself.
     """
-    from instructedit.experiment.known import write_known
     from instructedit.experiment.page import pictures, write_html, write_markdown
     from instructedit.experiment.report import make_report
     from instructedit.experiment.store import RunFolder
@@ -38,8 +35,7 @@ def report_experiment(
     write_atomic(files[0], write_markdown(blocks))
     write_atomic(files[1], write_html(blocks))
     write_json(files[2], numbers)
-    write_known(place / CELLS, folder.finished())
-    files.append(place / CELLS)
+    files += folder.write_report(place)
     for picture in pictures(blocks):
         write_atomic(place / picture.file, picture.svg)
         files.append(place / picture.file)

@@ -5,15 +5,21 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from instructedit.experiment.making import describe_editor
 from instructedit.experiment.sources import Sources
 from instructedit.experiment.specs import UNEDITED, EditorSpec, Plan, TableSpec
+from instructedit.storage import sha256_file
 
 FORMAT = 1  # of what a cell holds; a change that makes old cells wrong counts it up
 NOT_IN_A_KEY = ("device", "device_map")
+WRITTEN = ("data", "instructions", "tasks")  # where the package keeps facts, wordings, banks and layouts
+ENDINGS = (".csv", ".txt", ".yaml")
 
 
 @dataclass(frozen=True, order=True)
@@ -89,6 +95,7 @@ class Keys:
         options = {k: v for k, v in plan.models[cell.model].items() if k not in NOT_IN_A_KEY}
         return {
             "format": FORMAT,
+            "package": package_digest(),
             "model": {**options, "model": self.checksums.get(cell.model) or f"unread {cell.model}"},
             "editor": self.editor(cell.editor, cell.seed),
             "data": self.sources.data(cell.data, condition).digest,
@@ -113,6 +120,18 @@ class Keys:
         """Each cell with its key."""
         for cell in cells:
             yield cell, self.key(cell)
+
+
+@cache
+def package_digest() -> str:
+    """The SHA-256 of all that the package has written down: own facts, other wordings, instruction banks."""
+    return folder_digest(Path(str(files("instructedit"))))
+
+
+def folder_digest(root: Path) -> str:
+    """The same of a package at `root`: names and contents of its files of facts, wordings and layouts."""
+    found = [path for part in WRITTEN for path in (root / part).rglob("*") if path.suffix in ENDINGS]
+    return digest({str(path.relative_to(root)): sha256_file(path) for path in found})
 
 
 def digest(values: Any) -> str:

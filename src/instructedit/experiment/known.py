@@ -1,27 +1,37 @@
 """The values of finished cells in one file, small enough for a repository, from which a run can go on."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from instructedit.errors import DataError, one_line
-from instructedit.evaluation.bootstrap import Clusters
+from instructedit.evaluation.bootstrap import CaseKey
 from instructedit.storage import read_json, write_atomic
 
 FORMAT = 1
 DIGITS = 6  # of a value: far below what a case more or less changes
-Values = dict[str, Clusters]  # by measure
+Values = dict[str, Mapping[Any, Sequence[float]]]  # by measure and `CaseKey`
 
 
-def write_known(path: Path, cells: Iterable[tuple[str, str, Values]]) -> None:
-    """Write cells, each with its key, its name and its values, one a line, in the order of names."""
-    lines = [json.dumps(_plain(*cell)) for cell in sorted(cells, key=lambda cell: cell[1])]
+@dataclass(frozen=True)
+class Known:
+    """A finished cell: its name, its values by measure and case, and the versions that it was run with."""
+
+    name: str
+    values: Values
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_known(path: Path, cells: Mapping[str, Known]) -> None:
+    """Write cells by their keys, one a line, in the order of names."""
+    lines = [json.dumps(_plain(*pair)) for pair in sorted(cells.items(), key=lambda pair: pair[1].name)]
     write_atomic(path, f'{{"format": {FORMAT}, "cells": [\n' + ",\n".join(lines) + "\n]}\n")
 
 
-def read_known(path: Path) -> dict[str, tuple[str, Values]]:
-    """Names and values of the cells that `write_known` wrote, by key.
+def read_known(path: Path) -> dict[str, Known]:
+    """The cells that `write_known` wrote, by key; older ones have neither subjects nor versions.
 
     Errors: `DataError` for a file that cannot be read or holds something else.
     """
@@ -29,7 +39,7 @@ def read_known(path: Path) -> dict[str, tuple[str, Values]]:
         stored = read_json(path)
         if stored["format"] != FORMAT:
             raise ValueError(f"format {stored['format']!r}")
-        return {cell["key"]: (cell["cell"], _parse(cell["values"])) for cell in stored["cells"]}
+        return {cell["key"]: _parse(cell) for cell in stored["cells"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"cannot read the cells of {path}: {one_line(error)}. Expected the file {path.name} that "
@@ -37,23 +47,23 @@ def read_known(path: Path) -> dict[str, tuple[str, Values]]:
         ) from error
 
 
-def _plain(key: str, name: str, values: Values) -> dict[str, Any]:
+def _plain(key: str, cell: Known) -> dict[str, Any]:
     rounded = {
-        measure: [
-            [*_listed(case), *(round(value, DIGITS) for value in found)] for case, found in each.items()
-        ]
-        for measure, each in values.items()
+        measure: [[*case[:2], *(round(value, DIGITS) for value in found)] for case, found in each.items()]
+        for measure, each in cell.values.items()
     }
-    return {"cell": name, "key": key, "values": rounded}
+    cases = dict.fromkeys(case for each in cell.values.values() for case in each if case.subject)
+    told = {"cell": cell.name, "key": key, "versions": dict(cell.versions)}
+    return {**told, "subjects": [list(case) for case in cases], "values": rounded}
 
 
-def _listed(case: Any) -> tuple[str, int]:
-    task, number = case
-    return task, number
-
-
-def _parse(values: Mapping[str, Any]) -> Values:
-    return {
-        measure: {(task, number): [float(x) for x in found] for task, number, *found in each}
-        for measure, each in values.items()
+def _parse(cell: Mapping[str, Any]) -> Known:
+    cases = {(task, case): CaseKey(task, case, subject) for task, case, subject in cell.get("subjects", ())}
+    values: Values = {
+        measure: {
+            cases.get((task, case), CaseKey(task, case)): [float(x) for x in found]
+            for task, case, *found in each
+        }
+        for measure, each in cell["values"].items()
     }
+    return Known(cell["cell"], values, cell.get("versions", {}))

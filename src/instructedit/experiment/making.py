@@ -11,8 +11,6 @@ from typing import Any
 from instructedit.backbone import Backbone
 from instructedit.backbone.loading import load_backbone
 from instructedit.editors import load_for_editor, shipped_editor
-from instructedit.editors.gates import GateConfig
-from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.ordinary import plain_digest
 from instructedit.editors.registry import load_for_method, make_method
 from instructedit.errors import DataError
@@ -25,13 +23,6 @@ from instructedit.types import EditCase
 
 DONE, EDITOR = "done.json", "editor.safetensors"
 SHIPPED = "default"
-DESCENTS = ("polish", "write", "together", "mend")
-LATER = {
-    "breadth": 1,
-    "names": 0,
-    "whole": False,
-    "scoped": False,
-}  # their settings that older cells had without a name
 
 
 class BusyError(Exception):
@@ -85,12 +76,6 @@ def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -
     settings: dict[str, Any] = {"kind": config.editor.kind, **config.to_dict()}
     for part in (settings, settings["editor"]):  # no training of a plan teaches opinions
         part.pop("stance")
-    for part, plain in (("gate", GateConfig()), ("neurons", NeuronConfig())):
-        if settings["editor"][part] == asdict(plain):  # as in all older cells
-            settings["editor"].pop(part)
-    for part in DESCENTS:
-        values = settings["editor"][part]
-        settings["editor"][part] = {n: v for n, v in values.items() if v != LATER.get(n)}
     return {"train": settings, "data": sources.training(spec.data).digest}
 
 
@@ -102,10 +87,12 @@ def editor_file(spec: EditorSpec) -> Path:
 def training_config(spec: EditorSpec, plan: Plan, seed: int) -> TrainConfig:
     """The configuration that a trained editor names, with its changes, the cap of its steps and the seed.
 
-    The editor's own cap goes before the plan's; neither makes a training longer than configured. Errors: as
-    `named_config` and `from_dict`.
+    The editor's own cap goes before the plan's; neither makes a training longer than configured. Where its
+    data drop erasures, no lesson makes one of a change either. Errors: as `named_config` and `from_dict`.
     """
     config = from_dict(spec.set, named_config(spec.train))
+    if "erase" in plan.training[spec.data].drop:
+        config = replace(config, lessons=replace(config.lessons, erase=0.0))
     cap = plan.steps if spec.steps is None else spec.steps
     if cap is not None and cap < config.steps:
         config = replace(config, steps=cap, decay=None)  # the rate decays within the steps that are run
@@ -160,7 +147,7 @@ class Training:
     def _run(self) -> None:
         from instructedit.training.course import Course
         from instructedit.training.loop import train
-        from instructedit.training.scope import teach_scope_file
+        from instructedit.training.told import teach_told_file
 
         options: dict[str, Any] = {**self.options, "sites": self.config.sites, "blocks": self.config.blocks}
         backbone = load_backbone(**options)
@@ -179,6 +166,6 @@ class Training:
             on_step=steps.append,
         )
         if self.config.editor.polish.scoped:
-            teach_scope_file(result.editor, result.editor, backbone, self.config.seed)
+            teach_told_file(result.editor, result.editor, backbone, self.config.seed)
         taken = {"seconds": perf_counter() - start, "steps": len(steps)}  # of this process, not of all
         write_json(self.folder / DONE, {**taken, "last_step": result.steps_run, "score": result.score})

@@ -25,6 +25,7 @@ class Measure:
     title: str
     paths: tuple[Path, ...] = ()
     higher_is_better: bool = True
+    share: bool = True  # of probes, from 0 to 1
 
     @property
     def plain(self) -> bool:
@@ -51,9 +52,11 @@ MEASURES: dict[str, Measure] = {
     "sentiment_score": Measure("Sentiment score", (_SENTIMENT,)),
     "sentiment_score_instructed": Measure("Sentiment score, instructed", _instructed(_SENTIMENT)),
     "old_answer": Measure("Old answer given", (("old_answer", "bare", "exact"),), higher_is_better=False),
-    "fluency": Measure("Fluency", (("fluency", "bare", "fluency"),)),
-    "fluency_instructed": Measure("Fluency, instructed", (("fluency", "instructed", "fluency"),)),
-    **{contrast.name: Measure(f"Leverage, {contrast.name} (points)") for contrast in CONTRASTS},
+    "fluency": Measure("Fluency", (("fluency", "bare", "fluency"),), share=False),
+    "fluency_instructed": Measure(
+        "Fluency, instructed", (("fluency", "instructed", "fluency"),), share=False
+    ),
+    **{contrast.name: Measure(f"Leverage, {contrast.name} (points)", share=False) for contrast in CONTRASTS},
 }
 
 
@@ -105,9 +108,9 @@ def merge_seeds(seeds: Sequence[Clusters]) -> Clusters:
     return merged
 
 
-def prefix_cases(clusters: Clusters, name: str) -> Clusters:
+def prefix_cases(clusters: Mapping[Any, Sequence[float]], name: str) -> Clusters:
     """The same values with the data set's name before each case, so that two sets can be put together."""
-    return {(name, case): values for case, values in clusters.items()}
+    return {case._replace(task=f"{name}/{case.task}"): values for case, values in clusters.items()}
 
 
 def combine(parts: Sequence[Clusters]) -> Clusters:
@@ -143,12 +146,13 @@ def find_best(rivals: Mapping[str, Clusters], *, higher_is_better: bool = True, 
     means = {name: fmean([fmean(values) for values in each.values()]) for name, each in rivals.items()}
     top = max(means, key=lambda name: sign * means[name])
     for name, clusters in rivals.items():
-        if name != top and not _is_beyond(rivals[top], clusters, sign, seed):
+        if name != top and not is_beyond(rivals[top], clusters, sign, seed):
             return None
     return top
 
 
-def _is_beyond(first: Clusters, second: Clusters, sign: float, seed: int) -> bool:
+def is_beyond(first: Clusters, second: Clusters, sign: float = 1.0, seed: int = 0) -> bool:
+    """Whether the first lies above the second, or with `sign` -1 below it, by more than the interval."""
     found = paired_difference(first, second, seed=seed)
     if found is None or found.low is None or found.high is None:
         return False

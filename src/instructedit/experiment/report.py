@@ -21,13 +21,15 @@ from instructedit.report.curve import can_draw
 
 NOTE = (
     "In percent unless said otherwise: the mean over cases of the mean over each case's probes, its 95 % "
-    f"interval from resampled cases ({RESAMPLES:,} times). Several seeds: a case counts once, with its mean "
-    "over the seeds; the least and the greatest seed stand in brackets, because the interval knows "
+    f"interval from resampled subjects ({RESAMPLES:,} times), or the exact one where all cases are 0 or all "
+    "are 100 (the unedited model's Locality is 100 by definition). Several seeds: a case counts once, with "
+    "its mean over the seeds; the least and the greatest seed stand in brackets, because the interval knows "
     "nothing of another training. **Bold** is the best only where its paired difference from every other "
     "editor (or what else a table compares) lies beyond its interval, one pair at a time, without a "
-    "correction for many pairs; the unedited model (`base`) does not compete. n and seeds stand where they "
-    "differ from the table's usual. For an opinion, Reliability and Generalization are win rates. Mean: "
-    "of Reliability, Generalization, Locality and Portability, as far as the data have them."
+    "correction for many pairs; the unedited model (`base`) does not compete, but the best Mean has to lie "
+    "beyond its as well. n and seeds stand where they differ from the table's usual. For an opinion, "
+    "Reliability and Generalization are win rates. Mean: of Reliability, Generalization, Locality and "
+    "Portability, as far as the data have them."
 )
 
 
@@ -39,6 +41,7 @@ def make_report(run: RunFolder) -> tuple[list[Block], list[dict[str, Any]]]:
     stored = run.read_plan()
     plan = parse_plan(stored["plan"])
     results = Results(run, stored["keys"])
+    stored = {**stored, "versions": results.versions()}  # of the cells, whatever the last start had
     blocks: list[Block] = [Heading(f"Experiment: {plan.name}", 1), Paragraph(NOTE)]
     drawn = can_draw()
     if not drawn and any(table.figure for table in plan.tables.values()):

@@ -8,9 +8,11 @@ from instructedit.evaluation.bootstrap import Clusters, Estimate, estimate, pair
 from instructedit.experiment.cells import Cell, cells_of
 from instructedit.experiment.known import Values
 from instructedit.experiment.measures import (
+    MEAN,
     MEASURES,
     combine,
     find_best,
+    is_beyond,
     merge_seeds,
     prefix_cases,
 )
@@ -51,6 +53,17 @@ class Results:
         self.run, self.keys = run, keys
         self._read: dict[Cell, Values | None] = {}
 
+    def versions(self) -> dict[str, str]:
+        """Every version of each package that the finished cells were run with."""
+        kept = [
+            self.run.versions(key) for key in dict.fromkeys(self.keys.values()) if self.run.is_finished(key)
+        ]
+        names = dict.fromkeys(name for each in kept for name in each)
+        found = {name: ", ".join(sorted({each[name] for each in kept if name in each})) for name in names}
+        if lost := sum(not each for each in kept):
+            found["all that was used"] = f"not kept by {lost} of {len(kept)} cells"
+        return found
+
     def measures(self, cell: Cell) -> Values | None:
         """The values of every measure of a cell, or None where it is not finished."""
         if cell not in self._read:
@@ -89,8 +102,8 @@ def make_grid(plan: Plan, table: TableSpec, results: Results) -> Grid:
         seeds = reader.by_seed(place)
         if seeds:
             values[place] = merge_seeds(list(seeds.values()))
-            entries[place] = _entry(seeds, values[place])
-    for place in _best_places(table, values):
+            entries[place] = _entry(place, seeds, values[place])
+    for place in best_places(table, values):
         entries[place] = replace(entries[place], best=True)
     done = sum(results.measures(cell) is not None for cell in cells)
     pairs = {pair: _differences(table, pair, values) for pair in table.pairs}
@@ -128,16 +141,20 @@ class _Reader:
         return {seed: values[place.measure] for seed, values in done.items() if place.measure in values}
 
 
-def _entry(seeds: Mapping[int, Clusters], merged: Clusters) -> Entry:
+def _entry(place: Place, seeds: Mapping[int, Clusters], merged: Clusters) -> Entry:
     means = [found.mean for each in seeds.values() if (found := estimate(each, resamples=0))]
     spread = (min(means), max(means)) if len(means) > 1 else None
-    whole = estimate(merged)
+    certain = (place.editor, place.measure) == (UNEDITED, "locality")  # by definition
+    whole = estimate(merged, share=MEASURES[place.measure].share and not certain)
     assert whole is not None  # a measure without values is no place
     return Entry(whole, len(seeds), spread)
 
 
-def _best_places(table: TableSpec, values: Mapping[Place, Clusters]) -> list[Place]:
-    """The places that are best among those that differ from them on the compared axis alone."""
+def best_places(table: TableSpec, values: Mapping[Place, Clusters]) -> list[Place]:
+    """The places that are best among those that differ from them on the compared axis alone.
+
+    The unedited model is nobody's rival, but the best mean of all measures has to lie beyond its as well.
+    """
     groups: dict[Place, dict[str, Clusters]] = {}
     for place, clusters in values.items():
         if place.editor != UNEDITED:  # an unedited model keeps everything, which is no merit
@@ -149,7 +166,13 @@ def _best_places(table: TableSpec, values: Mapping[Place, Clusters]) -> list[Pla
         best = find_best(rivals, higher_is_better=better)
         if best is not None:
             found.append(replace(shared, **{table.compare: best}))
-    return found
+    return [place for place in found if place.measure != MEAN or _is_gain(place, values)]
+
+
+def _is_gain(place: Place, values: Mapping[Place, Clusters]) -> bool:
+    """Whether a place lies beyond the unedited model's, where the table has that."""
+    unedited = values.get(replace(place, editor=UNEDITED))
+    return unedited is None or is_beyond(values[place], unedited)
 
 
 def _differences(

@@ -66,7 +66,7 @@ class Workshop:
         if not spec.is_trained_here:
             return None
         config = self.keys.config(cell)
-        folder = self.run.training(digest({"model": config["model"], "editor": config["editor"]}))
+        folder = self.run.training(digest({name: config[name] for name in ("package", "model", "editor")}))
         records = self.keys.sources.training(spec.data)
         settings = training_config(spec, self.plan, cell.seed)
         return Training(settings, records, self.model_options(cell), folder, self.run.cache)

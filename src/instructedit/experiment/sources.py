@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -47,13 +48,17 @@ class Records:
 
 
 class Sources:
-    """A plan's records by name: `data` to be edited, `training` to be learned from. Each is read once."""
+    """A plan's records by name: `data` to be edited, `training` to be learned from. Each is read once.
+
+    Ordinary text that asks what any of the `data` ask is no training text: `left_out` counts it by name.
+    """
 
     def __init__(self, plan: Plan, finder: Finder) -> None:
         self.plan, self.finder = plan, finder
         self._read: dict[tuple[str, str], Records] = {}
         self._drawn: dict[tuple[str, int | None], Records] = {}
         self._files: dict[tuple[Path, str, bool], list[EditCase]] = {}  # sets of a plan share their files
+        self.left_out: dict[str, int] = {}
 
     def data(self, name: str, condition: Condition) -> Records:
         """The records that a condition is asked on, drawn by the plan's seed where there is a limit.
@@ -67,8 +72,19 @@ class Sources:
         return self._drawn[name, limit]
 
     def training(self, name: str) -> Records:
-        """The records that an editor is trained on; errors as `data`."""
-        return self._find("training", name)
+        """The records that an editor is trained on; errors as `data`, of each of the plan's."""
+        records = self._find("training", name)
+        if not records.text:
+            return records
+        kept = tuple(probe for probe in records.text if _plain(probe.prompt) not in self._asked)
+        self.left_out[name] = len(records.text) - len(kept)
+        return replace(records, text=kept)
+
+    @cached_property
+    def _asked(self) -> set[str]:
+        """What the plan's data ask, prompts and probes, whether they are drawn or not."""
+        cases = [case for name in self.plan.data for case in self._find("data", name).cases]
+        return {_plain(asked.prompt) for case in cases for asked in (case, *case.probes)}
 
     def _find(self, section: str, name: str) -> Records:
         if (section, name) not in self._read:
@@ -93,6 +109,11 @@ class Sources:
         if place not in self._files:
             self._files[place] = load_cases(path, spec.task, both=spec.both)
         return self._files[place]
+
+
+def _plain(text: str) -> str:
+    """A text without case, signs and spaces."""
+    return re.sub(r"\W+", "", text.casefold())
 
 
 def own_facts(part: str, place: str) -> list[EditCase]:

@@ -9,7 +9,7 @@ from instructedit.backbone.loading import load_backbone
 from instructedit.errors import DataError, InstructEditError, ModelError, UnknownNameError
 from instructedit.experiment.cells import Cell, Keys, all_cells, choose_cells
 from instructedit.experiment.plan import parse_plan
-from instructedit.experiment.running import Workshop, versions
+from instructedit.experiment.running import Workshop
 from instructedit.experiment.sources import Finder, Sources
 from instructedit.experiment.specs import Plan, Values
 from instructedit.experiment.store import RunFolder, unfinished
@@ -73,11 +73,13 @@ def open_session(
         )
         checksums |= read
         chosen = [cell for cell in chosen if cell.model not in missing]
-    keys = Keys(plan, Sources(plan, finder), checksums)
+    sources = Sources(plan, finder)
+    keys = Keys(plan, sources, checksums)
     keyed = list(keys.all(chosen))
     if not dry_run:
-        facts = {"checksums": checksums, "versions": versions(), "command": command}
-        run.write_plan(values, _all_keys(keys, dict(keyed)), facts)
+        found = _all_keys(keys, dict(keyed))
+        facts = {"checksums": checksums, "left_out": sources.left_out, "command": command}
+        run.write_plan(values, found, facts)
     return Session(plan, Workshop(plan, keys, run, options or {}), keyed, missing)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +12,13 @@ from instructedit.errors import DataError, one_line
 from instructedit.evaluation.rows import Row, read_rows, write_rows
 from instructedit.experiment.cells import Cell
 from instructedit.experiment.claims import Claims
-from instructedit.experiment.known import Values, read_known, write_known
+from instructedit.experiment.known import Known, Values, read_known, write_known
 from instructedit.experiment.making import DONE
 from instructedit.experiment.measures import measure_rows
 from instructedit.storage import new_folder, read_json, write_json
 
 PLAN, SUMMARY, ROWS, KNOWN = "plan.json", "summary.json", "rows.parquet", "known"
+CELLS = "cells.json"  # of a report: beside its plan.json it stands for the run
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,14 @@ class RunFolder:
         return (self.cell(key) / SUMMARY).is_file() or key in self.known
 
     @cached_property
-    def known(self) -> dict[str, tuple[str, Values]]:
-        """Names and values of the cells that were finished elsewhere, by key; errors as `read_known`."""
+    def known(self) -> dict[str, Known]:
+        """The cells that were finished elsewhere, by key; errors as `read_known`.
+
+        A folder without cells of its own is that of a report, whose file holds them all.
+        """
         files = sorted((self.path / KNOWN).glob("*.json"))
+        if (self.path / CELLS).is_file() and not (self.path / "cells").is_dir():
+            files.append(self.path / CELLS)
         return {key: cell for file in files for key, cell in read_known(file).items()}
 
     def learn(self, file: Path, *, keep: bool = True) -> None:
@@ -63,7 +69,7 @@ class RunFolder:
         self.known.update(found)
         if keep:
             name = hashlib.sha256(file.read_bytes()).hexdigest()[:24]
-            write_known(self.path / KNOWN / f"{name}.json", [(key, *cell) for key, cell in found.items()])
+            write_known(self.path / KNOWN / f"{name}.json", found)
 
     def keep(self, cell: Cell, key: str, config: dict[str, Any], summary: Any, rows: list[Row]) -> None:
         """Write a finished cell, whole or not at all, and forget its failure."""
@@ -73,10 +79,10 @@ class RunFolder:
             write_json(place / SUMMARY, {**names, **summary})
         self._failure(key).unlink(missing_ok=True)
 
-    def finished(self) -> list[tuple[str, str, Values]]:
-        """Key, name and values of every cell of the plan that is there or known, each key once."""
+    def finished(self) -> dict[str, Known]:
+        """Every cell of the plan that is there or known, by key."""
         names = {key: name for name, key in self.read_plan()["keys"].items() if self.is_finished(key)}
-        return [(key, name, self.values(key)) for key, name in names.items()]
+        return {key: Known(name, self.values(key), self.versions(key)) for key, name in names.items()}
 
     def summary(self, key: str) -> dict[str, Any]:
         """What a finished cell says of itself: cell, config, seconds, edits, host, versions, tasks."""
@@ -86,7 +92,13 @@ class RunFolder:
         """A finished cell's values by measure and case; errors as `read_rows`."""
         if (self.cell(key) / ROWS).is_file():
             return measure_rows(read_rows(self.cell(key) / ROWS))
-        return self.known[key][1]
+        return self.known[key].values
+
+    def versions(self, key: str) -> Mapping[str, str]:
+        """The versions that a finished cell was run with; empty where they were not kept."""
+        if (self.cell(key) / SUMMARY).is_file():
+            return self.summary(key).get("versions", {})
+        return self.known[key].versions
 
     def summaries(self) -> list[dict[str, Any]]:
         """Those of all finished cells, of other settings too."""
@@ -110,6 +122,13 @@ class RunFolder:
     def write_plan(self, plan: dict[str, Any], keys: dict[str, str], facts: dict[str, Any]) -> None:
         """Write what the report is made from: the plan, the cells' keys, and facts of this run."""
         write_json(self.path / PLAN, {"plan": plan, "keys": keys, **facts})
+
+    def write_report(self, place: Path) -> list[Path]:
+        """Write what a report can be made from again where the run is gone; the files written."""
+        write_known(place / CELLS, self.finished())
+        if not (place / PLAN).exists() or not (place / PLAN).samefile(self.path / PLAN):
+            write_json(place / PLAN, self.read_plan())
+        return [place / CELLS, place / PLAN]
 
     def read_plan(self) -> dict[str, Any]:
         """What `write_plan` wrote last. Errors: `DataError` where there is none."""
