@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -88,6 +89,19 @@ def test_a_contradiction_in_other_words_is_found() -> None:
     other, else_ = entry("3", "What is the capital of France?", "Nice"), entry("4", "France lies in", "Asia")
     assert find_contradictions([first, same, else_]) == []
     assert find_contradictions([first, same, other, else_]) == [["1", "3"], ["2", "3"]]
+
+
+def test_opinions_contradict_each_other_by_subject_and_keep_their_neighbours() -> None:
+    near = Probe("locality", "What is Oman?", ("A land.",))
+    good = EditCase("What is Peru?", "", "Peru", kind="sentiment", sentiment="positive", probes=(near,))
+    bad = replace(good, prompt="Tell me about Peru", sentiment="negative")
+    made = [
+        Entry({"id": str(number), "request": case_to_record(case), "instruction": "Speak so."})
+        for number, case in enumerate((good, bad, replace(bad, subject="Chile")))
+    ]
+    assert find_contradictions(made) == [["0", "1"]]
+    (asked,) = probe_cases([good], 3)
+    assert near.prompt in [probe.prompt for probe in asked.group("locality")]
 
 
 # --- what is measured

@@ -15,7 +15,7 @@ from instructedit.editors.polish import PolishConfig
 from instructedit.editors.writing import WriteConfig
 from instructedit.factors import answer_nll
 from instructedit.ledger.kept import pack_edit, read_edit, unpack_edit
-from instructedit.ledger.solving import solve_together
+from ledger_solving import solve_together
 from tiny_editors import tiny_case, tiny_cases, tiny_editor, tiny_opinion
 
 WORDS = ["Change it."] * 10

@@ -46,7 +46,7 @@ def load_cases(
     cases: list[EditCase] = []
     others: dict[int, OtherTopics] = {}
     skipped: list[str] = []
-    for place, record in _read_records(path):
+    for place, record in read_records(path):
         try:
             layout, role = choose_layout(_check_record(record), task)
             found = build_cases(record, layout, role, both=both, seed=seed)
@@ -94,7 +94,7 @@ def _report_skipped(path: Path, skipped: Sequence[str]) -> None:
         warnings.warn(message, SkippedRecords, stacklevel=3)
 
 
-def _read_records(path: Path) -> list[tuple[str, Any]]:
+def read_records(path: Path) -> list[tuple[str, Any]]:
     """Each record with its place; a line that is no JSON stands as its error until it is looked at."""
     try:
         text = path.read_text("utf-8-sig")

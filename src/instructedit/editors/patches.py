@@ -49,6 +49,11 @@ class PatchMaker:
 
     writer: LoneWriter
 
+    @property
+    def room(self) -> dict[str, int]:
+        """How many neurons of each block facts can take, by the layer that they read with."""
+        return {ground.neurons.gate: len(ground.spare) for ground in self.writer.grounds}
+
     def make(
         self,
         case: EditCase,

@@ -234,8 +234,8 @@ def no_room(count: int) -> DataError:
     """That no more facts can be taken, `count` neurons being in use."""
     return DataError(
         f"no neurons are left for more facts in one model: {count} are in use. "
-        "Make fewer edits, or raise neurons.sites, the number of blocks written to, or neurons.share, how "
-        "many of the neurons of each may be taken."
+        "Make fewer edits (in a store, undo some), or raise neurons.sites, the number of blocks written to, "
+        "or neurons.share, how many of the neurons of each may be taken."
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from instructedit.data import case_from_request
 from instructedit.errors import DataError
+from instructedit.ledger.kinds import check_event
 from instructedit.types import EditCase
 
 Status = Literal["in force", "undone", "replaced"]
@@ -46,9 +47,16 @@ class Plan:
 
 
 def replay(events: Iterable[Mapping[str, Any]]) -> dict[str, Entry]:
-    """The edits after some events, by id, in the order in which they were made."""
+    """The edits after some events, by id, in the order in which they were made.
+
+    Errors: `DataError` for an event that is none; it names the event and the field.
+    """
     entries: dict[str, Entry] = {}
     for event in events:
+        try:
+            check_event(event, entries)
+        except DataError as error:
+            raise DataError(f"event {event.get('n')}, {error}") from None
         for old in event.get("replaces", ()):
             entries[old] = replace(entries[old], status="replaced")
         name = event["id"]
@@ -69,9 +77,9 @@ def plan_edits(
 ) -> Plan:
     """Sort requests into new ones and repeated ones, and find what the new ones replace.
 
-    Two requests meet where their prompts are the same but for case, spaces and the marks at the end; they
-    contradict each other where they want something else there. With ``replace`` the later one wins, in
-    `cases` too. The edits `replacing` count as gone.
+    Two requests meet where their prompts are the same but for case, spaces and the marks at the end, and two
+    of opinions where their subjects are; they contradict each other where they want something else there.
+    With ``replace`` the later one wins, in `cases` too. The edits `replacing` count as gone.
     Errors: `DataError` that names both sides when there are conflicts to refuse.
     """
     there = {place_of(entry.case): entry for entry in in_force if entry.id not in replacing}
@@ -95,15 +103,24 @@ def plan_edits(
         more = f"; and {len(conflicts) - LISTED} more" if len(conflicts) > LISTED else ""
         raise DataError(
             f"{'; '.join(conflicts[:LISTED])}{more}. Nothing was changed. "
-            "Pass --on-conflict replace to let the new one win, or undo the old one."
+            "Ask again, with leave to replace it (on a command line --on-conflict replace), or undo it first."
         )
     replaces = [[there[place].id] if place in there else [] for place in new]
     return Plan(list(new.values()), replaces, repeated)
 
 
 def place_of(case: EditCase) -> str:
-    """What a request asks, such that requests which can contradict each other have the same."""
-    return _plain(case.prompt).casefold().rstrip(" .?!:")
+    """What a request asks, such that requests which can contradict each other have the same.
+
+    That is the prompt; of an opinion the subject, which it is about in whatever words.
+    """
+    subject = plain_prompt(case.subject) if case.kind == "sentiment" else ""
+    return f"opinion|{subject}" if subject else plain_prompt(case.prompt)
+
+
+def plain_prompt(prompt: str) -> str:
+    """A prompt without what makes no difference: case, spaces and the marks at its end."""
+    return _plain(prompt).casefold().rstrip(" .?!:")
 
 
 def goal_of(case: EditCase) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """What an edit is solved from, read once on the unedited model and kept as a file."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,25 +13,29 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.opinions import Opinion, is_opinion, read_opinions
 from instructedit.editors.patches import Patch, Patches, start_patches
+from instructedit.ledger.room import FORMAT, OWN, READS, read_head
 from instructedit.ledger.solving import Rounds
 from instructedit.site_rows import SiteRows
 from instructedit.types import EditCase
 
-ROWS, NEURONS = ("keys", "values", "fixed"), ("reads", "writes")  # names of tensors, by what they are of
-OWN, TOPIC = "neurons", "topic"  # stand before a layer's name in the place of a round's number
+ROWS, NEURONS = ("keys", "values", "fixed"), (READS, "writes")  # names of tensors, by what they are of
+TOPIC = "topic"  # as `OWN`, stands before a layer's name in the place of a round's number
 KEY, SENTIMENT = "key", "sentiment"
-FORMAT = "instructedit-rows-1"
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 LARGEST = 6e4  # what float16 holds
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Rows of one or more rounds, neurons of its own, or an opinion: an edit has one of these."""
+    """Rows of one or more rounds, neurons of its own, or an opinion: an edit has one of these.
+
+    `room` is how many neurons the edits of a store can take, by the layer that those of a block read with.
+    """
 
     rounds: Rounds = field(default_factory=list)
     patches: Patches = field(default_factory=dict)
     opinion: Opinion | None = None
+    room: Mapping[str, int] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -45,21 +50,26 @@ def read_edit(editor: InstructedEditor, backbone: Backbone, case: EditCase, inst
     """
     if is_opinion(editor, case):
         return Kept(opinion=read_opinions(editor, backbone, [case], [instruction])[0])
-    patches = _read_patches(editor, backbone, case, instruction)
-    return Kept(patches=patches) if patches else Kept(_read_rounds(editor, backbone, case, instruction))
+    return _read_patches(editor, backbone, case, instruction) or Kept(
+        _read_rounds(editor, backbone, case, instruction)
+    )
 
 
-def _read_patches(editor: InstructedEditor, backbone: Backbone, case: EditCase, instruction: str) -> Patches:
+def _read_patches(
+    editor: InstructedEditor, backbone: Backbone, case: EditCase, instruction: str
+) -> Kept | None:
     maker = start_patches(backbone, editor.config)
     practice = editor.texts.practice(backbone, case, instruction) if maker else None
     if maker is None or practice is None:
-        return {}
+        return None
     wide = maker.writer.backbone
 
     def taken(change: LowRankDelta) -> bool:
         return editor.taken(wide, [case], change)[0]
 
-    return maker.make(case, practice, editor.texts.near(backbone, case), taken, maker.writer.config.rounds)
+    near, rounds = editor.texts.near(backbone, case), maker.writer.config.rounds
+    patches = maker.make(case, practice, near, taken, rounds)
+    return Kept(patches=patches, room=maker.room) if patches else None
 
 
 def _read_rounds(editor: InstructedEditor, backbone: Backbone, case: EditCase, words: str) -> Rounds:
@@ -76,15 +86,18 @@ def pack_edit(kept: Kept, precision: str = "float16") -> bytes:
     """One edit as a safetensors file: tensors ``round.site.part`` or ``neurons.layer.part``, ``[n d]`` each.
 
     Of an opinion: ``topic.site.key`` ``[d_in]``, and ``topic.sentiment``.
-    Rows of zeros are left out. A tensor that half precision cannot hold stays in float32.
+    Rows of zeros are left out. A tensor that half precision cannot hold stays in float32. The room for
+    neurons stands in the head.
     """
     tensors = {**_rows(kept.rounds), **_neurons(kept.patches), **_opinion(kept.opinion)}
     narrow = {name: _narrow(tensor, DTYPES[precision]) for name, tensor in tensors.items()}
-    return save(narrow, {"format": FORMAT})
+    room = {"room": json.dumps(dict(kept.room))} if kept.room else {}
+    return save(narrow, {"format": FORMAT, **room})
 
 
 def unpack_edit(data: bytes) -> Kept:
-    """What `pack_edit` wrote, in float32."""
+    """What `pack_edit` wrote, in float32, without the room. Errors: `DataError` for another format."""
+    read_head(data)
     found: dict[str, dict[str, dict[str, Tensor]]] = {}
     for name, tensor in load(data).items():
         number, _, rest = name.partition(".")

@@ -25,16 +25,6 @@ class Sums:
     moments: list[dict[str, Tensor]] = field(default_factory=list)
 
 
-def solve_together(network: Hypernetwork, edits: Iterable[Rounds]) -> LowRankDelta:
-    """The one update (b = 1) of all edits, from the sum of their normal equations: in any order the same.
-
-    Round r solves (e^lambda C + sum of K.T K) S = sum of K.T D over the edits that have one, and the others'
-    last keys are asked to stay where they are; the update is the sum of the rounds. No edits: no change.
-    Source: the normal equation of MALMEN (arXiv 2311.04661).
-    """
-    return solve_sums(network, add_up(network, edits))
-
-
 @torch.no_grad()
 def add_up(network: Hypernetwork, edits: Iterable[Rounds], before: Sums | None = None) -> Sums:
     """The normal equations of edits, and of those that `before` holds already; in any order the same."""
@@ -52,7 +42,12 @@ def add_up(network: Hypernetwork, edits: Iterable[Rounds], before: Sums | None =
 
 @torch.no_grad()
 def solve_sums(network: Hypernetwork, sums: Sums) -> LowRankDelta:
-    """The update (b = 1) of the edits that were added up."""
+    """The one update (b = 1) of the edits that were added up; of none, no change.
+
+    Round r solves (e^lambda C + sum of K.T K) S = sum of K.T D over the edits that have one, and the others'
+    last keys are asked to stay where they are; the update is the sum of the rounds.
+    Source: the normal equation of MALMEN (arXiv 2311.04661).
+    """
     updates = {}
     for name, shape, index in network.places():
         parts = [

@@ -1,8 +1,7 @@
 """A store as it is read: which model and editor it belongs to, its edits, and what they are solved from."""
 
 import hashlib
-import json
-from collections.abc import Collection
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -11,6 +10,7 @@ from typing import Any
 
 from instructedit.errors import DataError, unknown_name
 from instructedit.ledger.entries import Entry, replay
+from instructedit.ledger.kinds import ID, check_facts
 from instructedit.ledger.log import Event, read_log
 from instructedit.storage import new_folder, read_json, write_atomic, write_json
 
@@ -55,8 +55,8 @@ class Store:
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """Every edit ever made, by id, in order."""
-        return replay(self.events)
+        """Every edit ever made, by id, in order. Errors: `DataError` when the log is none of this version."""
+        return self._replay(self.events)
 
     @property
     def in_force(self) -> list[Entry]:
@@ -70,8 +70,17 @@ class Store:
         """
         if not 0 <= count <= len(self.events):
             raise DataError(f"{self.folder} has no event {count}. Expected 0 to {len(self.events)}: see log.")
-        entries = replay(self.events[:count]).values()
+        entries = self._replay(self.events[:count]).values()
         return [entry for entry in entries if entry.status == "in force"]
+
+    def _replay(self, events: Sequence[Event]) -> dict[str, Entry]:
+        try:
+            return replay(events)
+        except DataError as error:
+            raise DataError(
+                f"{self.folder / LOG}, {error}. It was changed, or another version wrote it: put it back "
+                "from a copy, or use that version."
+            ) from None
 
     def find(self, name: str) -> Entry:
         """The edit with an id; leading zeros may be left out.
@@ -97,18 +106,24 @@ class Store:
         Errors: `DataError` when it is missing, or is not as it was written.
         """
         path = self.rows_path(entry.id)
+        instead = f", or undo edit {entry.id}" if entry.status == "in force" else ""
         try:
             data = path.read_bytes()
         except OSError as error:
             raise DataError(
-                f"cannot read {path}: {error.strerror}. Put it back from a copy, or undo edit {entry.id}."
+                f"cannot read {path}: {error.strerror}. Put it back from a copy{instead}."
             ) from error
         if hashlib.sha256(data).hexdigest() != entry.made["rows"]["sha256"]:
             raise DataError(
                 f"{path} is not what was written for edit {entry.id}: its checksum differs. "
-                "Put it back from a copy, or undo that edit."
+                f"Put it back from a copy{instead}."
             )
         return data
+
+    def strays(self) -> list[Path]:
+        """Files of rows that no edit has: a writer was stopped, or the log has lost its last lines."""
+        files = sorted((self.folder / EDITS).glob("*.safetensors"))
+        return [path for path in files if path.stem not in self.entries]
 
 
 ID_DIGITS = 4  # of an id; more where there are more edits
@@ -120,24 +135,29 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def next_ids(entries: Collection[str], count: int) -> list[str]:
-    """Ids for `count` further edits."""
-    return [str(len(entries) + place).zfill(ID_DIGITS) for place in range(1, count + 1)]
+def next_ids(known: Iterable[str], count: int) -> list[str]:
+    """Ids for `count` further edits, behind all that are `known`."""
+    last = max((int(name) for name in known if ID.fullmatch(name)), default=0)
+    return [str(last + place).zfill(ID_DIGITS) for place in range(1, count + 1)]
 
 
 def read_facts(path: Path) -> dict[str, Any]:
     """What ``store.json`` says.
 
-    Errors: `DataError` when it cannot be read, or is of another version.
+    Errors: `DataError` when it cannot be read, is of another version, or lacks something.
     """
     expected = "Expected a store: make one with `instructedit store init FOLDER`, and name it with --store."
     try:
         facts = read_json(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}. {expected}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON: {error}. {expected}") from error
     found = facts.get("format") if isinstance(facts, dict) else None
     if found != FORMAT:
         raise DataError(f"{path} has the format {found!r}; this version reads {FORMAT!r}. {expected}")
+    try:
+        check_facts(facts)
+    except DataError as error:
+        raise DataError(f"{path}, {error}. Correct it, or put it back from a copy.") from None
     return facts

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from instructedit.data import case_to_record
-from instructedit.ledger.entries import Entry, OnConflict, plan_edits
+from instructedit.errors import DataError
+from instructedit.ledger.entries import Entry, OnConflict, Plan, plan_edits
 from instructedit.ledger.lock import hold_lock
-from instructedit.ledger.log import append_log
+from instructedit.ledger.log import append_log, read_log
+from instructedit.ledger.room import check_room
 from instructedit.ledger.store import EDITS, FACTS, LOG, SUMS, Store, next_ids, now, read_facts
 from instructedit.storage import cannot_write, write_atomic
 from instructedit.types import EditCase
@@ -21,7 +23,8 @@ from instructedit.types import EditCase
 class Draft:
     """An edit whose rows are kept, and which does not count yet.
 
-    `rows` is what `StoreWriter.keep_rows` gave; `measured` what was found before and after.
+    `rows` is what `StoreWriter.keep_rows` gave; `measured` what was found before and after; `by` and `note`
+    count where the change is made without them.
     """
 
     id: str
@@ -30,12 +33,16 @@ class Draft:
     rows: dict[str, Any]
     replaces: Sequence[str] = ()
     measured: dict[str, Any] = field(default_factory=dict)
+    by: str = ""
+    note: str = ""
 
     def line(self) -> dict[str, Any]:
-        """What the log says of it, but for who asked and when."""
+        """What the log says of it, but for when it was made."""
         return {
             "event": "replaced" if self.replaces else "added",
             "id": self.id,
+            "by": self.by,
+            "note": self.note,
             **({"replaces": list(self.replaces)} if self.replaces else {}),
             "request": case_to_record(self.case),
             "instruction": self.instruction,
@@ -46,13 +53,31 @@ class Draft:
 
 @contextmanager
 def open_writer(folder: Path) -> "Iterator[StoreWriter]":
-    """Be the one writer of a store inside the block.
+    """Be the one writer of a store inside the block; rows that it kept in vain are gone behind it.
 
     Errors: `DataError` as `Store`; `OutputError` when it has another writer or cannot be written.
     """
     read_facts(Path(folder) / FACTS)  # so that what is no store gets no lock
     with hold_lock(Path(folder)):
-        yield StoreWriter(folder)
+        writer = StoreWriter(folder)
+        try:
+            yield writer
+        finally:
+            writer.drop_drafts()
+
+
+def plan_redo(store: Store, name: str, on_conflict: OnConflict = "refuse") -> tuple[Entry, Plan]:
+    """An edit to put in force again, and what that replaces; no case where it, or its like, is in force.
+
+    Errors: as `StoreWriter.redo`.
+    """
+    entry = store.find(name)
+    plan = plan_edits(store.in_force, [entry.case], on_conflict)
+    if plan.cases:
+        gone = {old for olds in plan.replaces for old in olds}
+        store.read_rows(entry)
+        check_room(store, entry, [one for one in store.in_force if one.id not in gone])
+    return entry, plan
 
 
 class StoreWriter(Store):
@@ -60,22 +85,33 @@ class StoreWriter(Store):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self.drafted: set[str] = set()  # ids of rows that are kept, and no line counts as yet
         left_over = [*(self.folder / EDITS).glob(".*"), *self.folder.glob(f".{SUMS}.*")]
         for left in left_over:  # by a writer that was stopped
             with suppress(OSError):
                 left.unlink()
 
     def new_ids(self, count: int) -> list[str]:
-        """The ids of the next edits."""
-        return next_ids(self.entries, count)
+        """The ids of the next edits: none of an edit, nor of a file whose line was lost."""
+        return next_ids([*self.entries, *(path.stem for path in self.strays())], count)
 
     def keep_rows(self, name: str, data: bytes, rounds: int = 1) -> dict[str, Any]:
         """Write what an edit is solved from, and give what its line says of the file.
 
         Errors: `OutputError` when it cannot be written.
         """
+        self.drafted.add(name)
         write_atomic(self.rows_path(name), data)
         return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "rounds": rounds}
+
+    def drop_drafts(self) -> None:
+        """Delete the rows that were kept for edits which do not count."""
+        if not (self.drafted and self.drafted - self.entries.keys()):
+            return
+        with suppress(OSError, DataError):  # what the log says: a line may be there though writing it failed
+            counted = {event["id"] for event in read_log(self.folder / LOG)}
+            for name in self.drafted - counted:
+                self.rows_path(name).unlink(missing_ok=True)
 
     def add(self, drafts: Sequence[Draft], by: str = "", note: str = "") -> list[Entry]:
         """Put edits in force; what each replaces goes out of force with the same line.
@@ -98,10 +134,10 @@ class StoreWriter(Store):
     def redo(self, name: str, on_conflict: OnConflict = "refuse", by: str = "", note: str = "") -> bool:
         """Put an edit in force again; False when it, or one that asks the same, is in force already.
 
-        Errors: `UnknownNameError` for an id that does not exist; `DataError` for a conflict to refuse.
+        Errors: `UnknownNameError` for an id that does not exist; `DataError` for a conflict to refuse, for
+        rows that are not whole, or where no neurons are left for it.
         """
-        entry = self.find(name)
-        plan = plan_edits(self.in_force, [entry.case], on_conflict)
+        entry, plan = plan_redo(self, name, on_conflict)
         events = [
             {"event": "redone", "id": entry.id} | ({"replaces": old} if old else {}) for old in plan.replaces
         ]
@@ -112,8 +148,17 @@ class StoreWriter(Store):
         if not events:
             return
         sync_folder(self.folder / EDITS)
-        said = {"time": now(), "by": by, "note": note}
-        lines = [{"event": event["event"], "id": event["id"], **said, **event} for event in events]
+        lines = [
+            {
+                "event": event["event"],
+                "id": event["id"],
+                "time": now(),
+                **event,
+                "by": by or event.get("by", ""),
+                "note": note or event.get("note", ""),
+            }
+            for event in events
+        ]
         self.events = [*self.events, *append_log(self.folder / LOG, lines, len(self.events))]
         self.__dict__.pop("entries", None)
 

@@ -10,7 +10,7 @@ from instructedit.data.anchors import make_other_anchors, make_own_anchors
 from instructedit.data.fact_table import Fact, Relation, load_facts, load_relations
 from instructedit.data.paraphrase import load_phrasebook, relation_forms
 from instructedit.data.subjects import subject_of
-from instructedit.ledger.entries import place_of
+from instructedit.ledger.entries import place_of, plain_prompt
 from instructedit.types import EditCase, Probe
 
 SAME, OWN, ORDINARY = "same_relation", "own_facts", "ordinary"
@@ -30,12 +30,12 @@ def probe_cases(cases: Sequence[EditCase], count: int, seed: int = 0) -> list[Ed
 
 
 def places(case: EditCase) -> set[str]:
-    """What an edit changes, by `place_of`: its prompt, the record's wordings, the relation's forms."""
+    """What an edit changes: its `place_of`, and the prompt, the record's wordings, the relation's forms."""
     named = replace(case, subject=subject_of(case))
     prompts = [case.prompt, *relation_forms(named, clumsy=True), *(p.prompt for p in case.group("rephrase"))]
     found = _find_relation(case)
     prompts += [_say(form, named.subject) for form in (found[0].prompts if found else ())]
-    return {place_of(replace(case, prompt=prompt)) for prompt in prompts}
+    return {place_of(case), *map(plain_prompt, prompts)}
 
 
 def ordinary_cases(passages: Iterable[Probe] = ()) -> list[EditCase]:
@@ -64,7 +64,7 @@ def _choose(case: EditCase, count: int, asked: Collection[str], seed: int) -> li
     near = [
         replace(probe, name=sort)
         for sort, found in sorts.items()
-        for probe in [p for p in found if place_of(replace(case, prompt=p.prompt)) not in asked][:count]
+        for probe in [p for p in found if plain_prompt(p.prompt) not in asked][:count]
     ]
     return [*wordings, *follows, *near]
 
