@@ -32,7 +32,7 @@ class AlphaEdit(SpreadEdit):
 
     steps: int = 20
     layers: int = 5
-    threshold: float = 2e-2  # eigenvalues of the preserved keys' covariance below it count as zero
+    threshold: float = 2e-2  # eigenvalues of ordinary keys' E[k k.T] below it count as zero; see `null_space`
     ridge: float = 10.0  # the identity of eq. 14 times this
 
     def prepare(self, backbone: Backbone, names: Sequence[str]) -> dict[str, Float[Tensor, "_ _"]]:
@@ -137,7 +137,10 @@ def null_space(
 ) -> Float[Tensor, "d m"]:
     """The eigenvectors of a covariance with eigenvalues below the threshold, in float64.
 
-    Errors: `ModelError` when there is none. Source: what AlphaEdit makes its projection P of.
+    The threshold is a number and not a share of the largest, so how many of the d directions are left, m,
+    depends on how large the model's keys are: nearly all where they are small, none where they are large.
+    Errors: `ModelError` when there is none. Source: what AlphaEdit makes its projection P of; the threshold
+    as its authors' code has it.
     """
     values, vectors = torch.linalg.eigh(moment.double())
     null = vectors[:, values < threshold]

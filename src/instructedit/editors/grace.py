@@ -81,7 +81,8 @@ class Codebook:
         Far from every key it is added as it is. Near one with the same target, that key's radius grows
         to hold it; near one with another target, both reach half-way to the other and no further, whether
         that is more than they reached before or less. Half-way counts as the new key's.
-        Source: GRACE (arXiv 2211.11031), algorithm 1: add, expand, split, as its authors' code sets radii.
+        Source: the codebook's maintenance in GRACE (arXiv 2211.11031): add, expand, split, with the radii
+        that its authors' code sets.
         """
         distances = (self.keys[0] - entry.keys[0]).norm(dim=-1)
         nearest = int(distances.argmin())

@@ -45,7 +45,8 @@ class IKE:
     in other words (update), or one that has nothing to do with it (retain), in the proportion 1:3:4; those
     whose fact is most like the edit's stand last, as in the paper. Likeness is the cosine of the
     prompts' words here, in the place of a sentence encoder. An edit of a sentiment has no answer: its
-    new fact is its instruction, and without one the prompt stays as it is.
+    new fact is its instruction, and without one the prompt stays as it is. With no demonstrations, which is
+    what `experiments/settings` chose for the default model, it is plain prompting with the new fact.
     """
 
     name: ClassVar[str] = "ike"
