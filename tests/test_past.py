@@ -1,6 +1,7 @@
 """Going on from what the first tokens of a text have left behind is as running the whole text."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,6 +42,19 @@ def test_what_lies_behind_is_as_in_the_whole_text(backbone: Backbone, way: Way) 
         expected = whole[row, cut : len(text.ids)]
         torch.testing.assert_close(found[row, : len(expected)], expected, rtol=1e-3, atol=1e-4)
         assert torch.allclose(forgetful[row, : len(expected)], expected, atol=1e-4) == (cut == 0)
+
+
+def test_a_window_is_kept_to_where_the_language_models_own_part_of_the_config_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backbone = tiny_backbone("mistral")
+    whole = behind(backbone, backbone.prefix(texts_for(backbone)), go_on)
+    several = SimpleNamespace(get_text_config=lambda own=backbone.model.config: own)  # of pictures and text
+    monkeypatch.setattr(backbone.model, "config", several)
+    found = behind(backbone, backbone.prefix(texts_for(backbone)), go_on_together)
+    for row, (text, cut) in enumerate(zip(texts_for(backbone), CUTS, strict=True)):
+        length = len(text.ids) - cut
+        torch.testing.assert_close(found[row, :length], whole[row, :length], rtol=1e-3, atol=1e-4)
 
 
 @WAYS

@@ -64,7 +64,7 @@ def go_on_together(
     """
     lengths, befores = [len(rows) for rows in states], [past.shape[3] for past in pasts]
     longest = max(map(sum, zip(lengths, befores, strict=True)))
-    window = getattr(backbone.model.config, "sliding_window", None) or longest
+    window = getattr(backbone.model.config.get_text_config(), "sliding_window", None) or longest
     if not any(befores) or not takes_positions(backbone) or longest > window:
         return go_on(backbone, states, pasts)
     shared = share_rows(lengths, befores)
