@@ -1,5 +1,6 @@
 """Gates open where an edit is meant and write its answer there; elsewhere the model is as it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -239,9 +240,17 @@ def test_what_gates_do_not_answer_is_made_by_pass_and_polish() -> None:
     assert set(delta.a) == set(plain.a) | set(gates)
 
 
-def test_no_wordings_and_no_polish_mean_no_gates(llama: Backbone) -> None:
+def test_ground_is_that_of_its_settings_and_no_wordings_and_no_polish_mean_none(
+    llama: Backbone, tmp_path: Path
+) -> None:
     editor = made(llama)
-    assert editor.ground(llama) is editor.ground(llama)
+    ground = editor.ground(llama)
+    assert ground is editor.ground(llama)
+    editor.adjust(gate=replace(CONFIG, ordinary=60))
+    assert 0 < len(editor.ground(llama).rows) < len(ground.rows)
+    editor.adjust(gate=CONFIG, text=str(tmp_path / "own.txt"))
+    (tmp_path / "own.txt").write_text("Paris is a city in France.\n", encoding="utf-8")
+    assert len(editor.ground(llama).rows) < len(ground.rows)
     editor.adjust(polish=PolishConfig())
     assert editor.ground(llama) is None
     editor.adjust(polish=PolishConfig(steps=1), gate=GateConfig())

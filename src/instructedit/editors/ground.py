@@ -52,16 +52,17 @@ def reorder(ground: Ground, spare: Int[Tensor, " m"]) -> Ground:
 
 
 class Grounds:
-    """The grounds under backbones, each surveyed once, on first use."""
+    """The grounds under backbones, each surveyed once for one number of rows and one text, on first use."""
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Backbone, Ground | None] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Backbone, dict[tuple[int, str], Ground | None]] = WeakKeyDictionary()
 
     def of(self, backbone: Backbone, count: int, text: str = "") -> Ground | None:
         """As `survey`."""
-        if backbone not in self._known:
-            self._known[backbone] = survey(backbone, count, text)
-        return self._known[backbone]
+        known = self._known.setdefault(backbone, {})
+        if (count, text) not in known:
+            known[count, text] = survey(backbone, count, text)
+        return known[count, text]
 
 
 @torch.no_grad()
