@@ -36,6 +36,26 @@ def test_prefix_top_and_head_are_the_model(backbone: Backbone) -> None:
         torch.testing.assert_close(backbone.logits(top[row, : len(text.ids)]), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_a_blocks_own_forward_is_given_back(llama: Backbone) -> None:
+    """Over several devices accelerate hangs one into each block, which moves what it reads."""
+    block, texts, met = llama.blocks[0], texts_for(llama), []
+
+    def forward(*args: object, **kwargs: object) -> object:
+        met.append(len(args))
+        return type(block).forward(block, *args, **kwargs)
+
+    expected = llama.prefix(texts)
+    block.forward = forward
+    try:
+        llama.top(expected)
+        assert not met
+        torch.testing.assert_close(llama.prefix(texts), expected)
+        assert met
+        assert block.__dict__["forward"] is forward
+    finally:
+        del block.forward
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_states_and_their_gradients_are_the_same_in_half_precision(dtype: torch.dtype) -> None:
     """There attention is taken apart on a CPU, because the backward of the fused one is slow."""

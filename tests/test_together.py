@@ -148,6 +148,11 @@ def test_what_is_written_below_the_editors_own_sites_is_measured(llama: Backbone
 
 def test_a_backbone_reaches_what_it_has_already(llama: Backbone) -> None:
     assert llama.reaching([site.name for site in llama.sites]) is llama
+    low = ["model.layers.0.mlp.down_proj", "model.layers.0.mlp.up_proj"]
+    lower = llama.reaching(low)
+    assert {site.name for site in lower.sites} == {*low, *(site.name for site in llama.sites)}
+    assert llama.reaching(low[::-1]) is lower  # made, and its head checked, once
+    assert lower.reaching(low) is lower
     with pytest.raises(ModelError, match="no layer matches"):
         llama.reaching(["model.layers.9.mlp.down_proj"])
 

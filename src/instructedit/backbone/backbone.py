@@ -18,6 +18,7 @@ from instructedit.errors import DataError, ModelError
 if TYPE_CHECKING:
     from instructedit.backbone.prefix_cache import PrefixCache
 
+KEPT_TOKENS = 1 << 22  # of texts that were asked for before: about 200 MB
 ENCODE_TOKENS = 2048  # tokens of one prefix pass, padding counted: keeps its memory under 200 MB
 
 
@@ -48,6 +49,8 @@ class Backbone:
         self.context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 20))
         self.width = int(self.head.weight.shape[-1])
         self._texts: dict[tuple[str, str], Text] = {}  # training asks for the same texts many times
+        self._kept_tokens = 0
+        self._lower: dict[frozenset[str], Backbone] = {}  # by the layers beside its own that it reaches
         self._tuple_blocks = False  # whether a block returns a tuple
         self._check_head()
 
@@ -62,15 +65,17 @@ class Backbone:
     def reaching(self, names: Collection[str]) -> "Backbone":
         """The same model cut low enough for edits of the layers `names`: itself where it is.
 
-        The layers are sites of what is returned, beside its own. Errors: `ModelError` for a layer that
-        the model has not.
+        The layers are sites of what is returned, beside its own; it is made once while this one lives.
+        Errors: `ModelError` for a layer that the model has not.
         """
-        missing = [name for name in names if name not in self.modules]
+        missing = frozenset(name for name in names if name not in self.modules)
         if not missing:
             return self
-        found = find_sites(self.model, ";".join(missing))
-        sites = [*found, *(site for site in self.sites if site.name not in missing)]
-        return Backbone(self.model, self.tokenizer, sites, self.start_ids, self.name, self.checksum)
+        if missing not in self._lower:
+            sites = [*find_sites(self.model, ";".join(missing)), *self.sites]
+            named = (self.start_ids, self.name, self.checksum)
+            self._lower[missing] = Backbone(self.model, self.tokenizer, sites, *named)
+        return self._lower[missing]
 
     def above(self, names: Collection[str] | None = None) -> int:
         """The number of the block behind the last one with a site of these `names`, or with any."""
@@ -81,9 +86,13 @@ class Backbone:
 
         Errors: `DataError` when the text does not fit the model's context.
         """
-        if (prompt, answer) not in self._texts:
-            self._texts[prompt, answer] = self._tokenise(prompt, answer)
-        return self._texts[prompt, answer]
+        found = self._texts.get((prompt, answer))
+        if found is None:
+            found = self._texts[prompt, answer] = self._tokenise(prompt, answer)
+            self._kept_tokens += len(found.ids)
+            while self._kept_tokens > KEPT_TOKENS:  # the oldest make room
+                self._kept_tokens -= len(self._texts.pop(next(iter(self._texts))).ids)
+        return found
 
     def _tokenise(self, prompt: str, answer: str) -> Text:
         head = self._ids(prompt)
@@ -151,7 +160,7 @@ class Backbone:
 
         Blocks from the number `until` on are left out: enough where only inputs below are watched.
         """
-        return self.run_top(hidden, until, use_cache=False).last_hidden_state
+        return self.run_top(hidden, until, use_cache=False).last_hidden_state.to(self.device)
 
     def run_top(self, hidden: Float[Tensor, "b t d"], until: int | None = None, **arguments: Any) -> Any:
         """As `top` with more `arguments` for the model: all that it gives."""
@@ -179,13 +188,17 @@ class Backbone:
     def _skip(self, numbers: Iterable[int]) -> Iterator[None]:
         """Make some blocks return their input for as long as the block lasts."""
         skipped = [self.blocks[number] for number in numbers]
+        before = [block.__dict__.get("forward") for block in skipped]  # accelerate's, over several devices
         for block in skipped:
             block.forward = partial(pass_through, self._tuple_blocks)
         try:
             yield
         finally:
-            for block in skipped:
-                del block.forward
+            for block, forward in zip(skipped, before, strict=True):
+                if forward is None:
+                    del block.forward
+                else:
+                    block.forward = forward
 
     @torch.no_grad()
     def _check_head(self) -> None:
