@@ -171,6 +171,25 @@ def test_applying_is_adding_to_the_weight(kind: str, delta: LowRankDelta, per: i
     close(net(x), merged)
 
 
+@pytest.mark.parametrize(("count", "rows"), [(1, None), (3, None), (1, [1, 0]), (4, [1, 0])])
+def test_a_batch_that_edits_do_not_share_out_is_refused(count: int, rows: list[int] | None) -> None:
+    net, named = Net("linear"), None if rows is None else torch.tensor(rows)
+    with make(0, edits=2).applied_to(net, named):
+        net(torch.ones(2, 4, 5, dtype=torch.float64))
+        with pytest.raises(DataError, match=rf"a batch of {count} rows was asked"):
+            net(torch.ones(count, 4, 5, dtype=torch.float64))
+
+
+def test_a_layer_gets_its_update_where_it_is() -> None:
+    net = Net("linear").to("meta")
+    with make(0, edits=2).applied_to(net, torch.tensor([1, 0])):
+        assert net(torch.ones(2, 3, 5, dtype=torch.float64, device="meta")).is_meta
+
+
+def test_nothing_at_all_is_no_edit() -> None:
+    assert len(LowRankDelta({}, {})) == 0
+
+
 def test_the_model_is_the_same_afterwards_to_the_bit(llama) -> None:
     model = llama.model
     site = llama.sites[0]

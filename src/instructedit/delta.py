@@ -30,7 +30,7 @@ class LowRankDelta:
     header: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(next(iter(self.a.values())))
+        return len(next(iter(self.a.values()), ()))
 
     def __getitem__(self, index: int | slice | Sequence[int]) -> "LowRankDelta":
         rows = [index] if isinstance(index, int) else index
@@ -67,7 +67,9 @@ class LowRankDelta:
         """Put edit i at `places[i]` among `count` edits; the others change nothing."""
         a, b = (
             {
-                name: x.new_zeros(count, *x.shape[1:]).index_copy(0, torch.tensor(places, device=x.device), x)
+                name: x.new_zeros(count, *x.shape[1:]).index_copy(
+                    0, torch.tensor(places, dtype=torch.long, device=x.device), x
+                )
                 for name, x in side.items()
             }
             for side in (self.a, self.b)
@@ -128,7 +130,7 @@ class LowRankDelta:
 
         `model` is a `transformers` model or a `Backbone`. `rows[i]` is the edit that row i of a
         batch is asked under. Without `rows` a batch holds equally many rows for each edit, in the
-        edits' order.
+        edits' order. Errors: `DataError`, from the model, for a batch of another number of rows.
         """
         root: nn.Module = getattr(model, "model", model) if not isinstance(model, nn.Module) else model
         modules = {name: root.get_submodule(name) for name in self.a}
@@ -238,20 +240,34 @@ class _AddUpdate:
 
     def __call__(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = args[0]
-        sides = self.transposed(x.dtype)
+        sides = self.transposed(x)
+        self.check(x, len(sides[0]))
         added = x.reshape(len(sides[0]), -1, x.shape[-1])
         for side in sides:
             added = added @ side
         return output + added.reshape(output.shape)
 
-    def transposed(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Both sides, transposed: one pair a row, or one an edit. An identity is left out."""
-        if dtype not in self.ready:
-            a, b = (side.to(dtype) for side in (self.a, self.b))
+    def transposed(self, x: Float[Tensor, "... d_in"]) -> tuple[Tensor, ...]:
+        """Both sides as `x` needs them, transposed: a pair a row, or one an edit. An identity is left out."""
+        if x.dtype not in self.ready:
+            a, b = (side.to(x.device, x.dtype) for side in (self.a, self.b))
             if self.rows is not None and len(a) > 1:
-                a, b = a.index_select(0, self.rows), b.index_select(0, self.rows)
-            self.ready[dtype] = tuple(side.mT for side in (a, b) if not _is_identity(side)) or (a.mT,)
-        return self.ready[dtype]
+                rows = self.rows.to(x.device)
+                a, b = a.index_select(0, rows), b.index_select(0, rows)
+            self.ready[x.dtype] = tuple(side.mT for side in (a, b) if not _is_identity(side)) or (a.mT,)
+        return self.ready[x.dtype]
+
+    def check(self, x: Float[Tensor, "... d_in"], edits: int) -> None:
+        """See that a batch is of the rows that were named, or can be shared out among so many edits."""
+        each = (
+            self.rows is not None and len(self.a) > 1 and x.ndim > 2
+        )  # some models read all tokens in a row
+        if len(x) != edits if each else len(x) % edits:
+            told = f"`rows` names the edits of {edits}" if each else f"{edits} edits are to share it equally"
+            raise DataError(
+                f"a batch of {len(x)} rows was asked, and {told}. Ask as many rows for each edit in the "
+                "edits' order, or say in `rows` which edit each row is asked under; one edit is delta[i]."
+            )
 
 
 def _compress(
