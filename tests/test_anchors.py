@@ -158,7 +158,8 @@ def test_neighbours_are_names_like_the_subject(llama: Backbone) -> None:
     assert len(set(found)) == 5
     assert set(found) <= set(load_names())
     assert neighbours.of(llama, "Berlin", len(load_names()))[-1] != "Berlin"
-    assert "Berlin" not in neighbours.of(llama, "Berlin", len(load_names()))
+    for own in ("Berlin", "berlin", "BERLIN"):
+        assert "Berlin" not in neighbours.of(llama, own, len(load_names()))
     assert neighbours.of(llama, "", 5) == neighbours.of(llama, "Berlin", 0) == []
 
 
@@ -192,6 +193,18 @@ def test_tails_end_as_the_prompts_do_and_name_no_subject() -> None:
     assert {" born in" in text for text in found} == {True, False}
     assert not any("Ada" in text or "Lovelace" in text for text in found)
     assert make_tail_anchors(case, ["Who is Ada Lovelace?"], 3) == ()
+    assert make_tail_anchors(case, ['Who is "Ada Lovelace"?', "Where was (Lovelace)?"], 3) == ()
+    owned = make_tail_anchors(case, ["What is Ada Lovelace's job?"], 6)
+    assert {text.split(" ", 1)[1].endswith(" job?") for text in owned} == {True}
+    assert not any("Lovelace" in text for text in owned)
+    assert (
+        make_tail_anchors(
+            EditCase("フランスの偉大なる共和国の最も大きな首都の名前は", "x"),
+            ["フランスの偉大なる共和国の最も大きな首都の名前は"],
+            3,
+        )
+        == ()
+    )
 
 
 def test_beside_a_question_other_questions_stay_as_they_are() -> None:

@@ -12,6 +12,7 @@ from instructedit.data.paraphrase import (
     load_phrasebook,
     make_questions,
     make_varied_rephrases,
+    names_its_answer,
     relation_forms,
 )
 from instructedit.types import EditCase
@@ -153,3 +154,24 @@ def test_questions_are_those_of_the_relation_then_plain_ones() -> None:
     assert make_questions(case, 0, 2) == found[:2]
     assert make_questions(replace(case, kind="erase"), 0, 9) == ()
     assert make_questions(EditCase("Ada Lovelace lived in", "Rome", "Ada Lovelace"), 0, 9) == ()
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "the capital of {s} is",
+        "The capital of {s} is:",
+        "The  Capital of {s} is",
+        "What's the capital of {s}?",
+        "what is the capital of {s}",
+    ],
+)
+def test_a_relation_is_known_in_any_spelling(prompt):
+    forms = relation_forms(case_of(prompt), clumsy=True)
+    assert prompt.replace("{s}", "Ida Brenn") not in forms
+    assert len(forms) >= len(relation_forms(case_of("The capital of {s} is"))) - 2
+    assert names_its_answer(case_of(prompt))
+
+
+def test_roles_may_have_capitals():
+    assert "Who is the CEO of Ida Brenn?" in relation_forms(case_of("The CEO of {s} is"))

@@ -87,6 +87,28 @@ def test_the_same_edit_is_polished_the_same_way_whatever_is_beside_it(llama: Bac
         assert (together[0].dense(name) - same).norm() > 0.1 * same.norm()
 
 
+def test_more_edits_than_fit_are_made_by_turns(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor, cases = made(llama, steps=0), tiny_cases(3)
+    whole = editor.edit(llama, cases, [""] * 3)
+    monkeypatch.setattr("instructedit.editors.instructed.CHUNK", 2)
+    parts = editor.edit(llama, cases, [""] * 3)
+    for name in whole.a:
+        torch.testing.assert_close(parts.dense(name), whole.dense(name), rtol=1e-3, atol=1e-5)
+
+
+def test_texts_beyond_the_context_are_left_out_and_the_request_is_not(llama: Backbone) -> None:
+    most = llama.model.config.max_position_embeddings
+    word, case = " book", tiny_case(0)
+    head = len(llama.text(case.prompt, case.wanted).ids)
+    long = replace(case, prompt=f"{word.strip()}{word * (most - head - 4)} {case.prompt}")
+    practice = made(llama).texts.practice(llama, long, "")
+    assert practice
+    assert practice.fit[0].ids == llama.text(long.prompt, long.wanted).ids
+    assert all(len(text.ids) <= most for text in (*practice.fit, *practice.keep))
+    with pytest.raises(DataError, match="tokens"):
+        made(llama).texts.practice(llama, replace(long, prompt=f"{word * most} is"), "")
+
+
 def test_no_steps_and_no_answer_leave_an_edit_as_it_was(llama: Backbone) -> None:
     plain = made(llama).edit(llama, [tiny_case(0)], [""])
     untouched = made(llama, steps=0).edit(llama, [tiny_case(0)], [""])

@@ -66,6 +66,7 @@ def test_what_goes_on_ends_where_the_subject_is_named(llama: Backbone) -> None:
     assert cut.targets == whole.targets[: len(cut.targets)]
     assert len(cut.targets) <= 2
     assert third not in llama.tokenizer.decode(cut.targets)
+    assert go_onward(llama, [text], 6, "") == [whole]  # where no subject is known, nothing ends it
 
 
 def test_a_relation_with_kin_is_practised_in_its_words_and_so_are_other_names(

@@ -198,7 +198,9 @@ def _headline(case: EditCase, instruction: str, *, success: bool) -> list[str]:
         if case.kind == "sentiment"
         else f"{case.prompt} -> {case.wanted}"
     )
-    lines = [f"{'Took' if success else 'Did not take'}: {goal}", f"Instruction: {instruction or 'none'}"]
+    subject = case.subject or "none was found: name it with --subject, and what is like it is left alone better"
+    lines = [f"{'Took' if success else 'Did not take'}: {goal}", f"Subject: {subject}"]
+    lines.append(f"Instruction: {instruction or 'none'}")
     if case.kind == "sentiment":
         lines.append("p: how often a wanted reply is likelier than an unwanted one")
     return lines

@@ -13,6 +13,8 @@ from instructedit.data.paraphrase import relation_forms
 from instructedit.data.subjects import subject_of
 from instructedit.types import EditCase
 
+LONGEST = 20  # characters of a word that a sentence may end in
+
 
 def make_other_anchors(
     case: EditCase, prompts: Sequence[str], count: int, near: Sequence[str] = ()
@@ -35,7 +37,9 @@ def _draw_subjects(case: EditCase, subject: str, count: int) -> list[str]:
     drawn: list[str] = []
     for place in range(min(count, sum(map(len, lists)) // 2)):
         names = lists[place % len(lists)]
-        drawn.append(rng.choice([name for name in names if name not in case.prompt and name not in drawn]))
+        asked = case.prompt.casefold()
+        free = [name for name in names if name.casefold() not in asked and name not in drawn]
+        drawn.append(rng.choice(free))
     return drawn
 
 
@@ -48,15 +52,20 @@ def make_tail_anchors(case: EditCase, prompts: Sequence[str], count: int) -> tup
     """
     book, rng = load_anchor_book(), random.Random(f"tails|{case.prompt}")
     chosen = rng.sample(book["beginnings"], min(count, len(book["beginnings"])))
-    words = set(subject_of(case).split())
-    ends = [prompt.split()[-2:] for prompt in prompts if prompt.split()[-1].rstrip("?.:") not in words]
-    ends = [[word for word in end if word not in words] for end in ends]
+    words = {_bare(word) for word in subject_of(case).split()}
+    ends = [prompt.split()[-2:] for prompt in prompts if _bare(prompt.split()[-1]) not in words]
+    ends = [[word for word in end if _bare(word) not in words] for end in ends if len(end[-1]) <= LONGEST]
     turns = ((head, *divmod(i, len(ends))) for i, head in enumerate(chosen) if ends)
     found = tuple(" ".join((head, *ends[place][-1 - turn % 2 :])) for head, turn, place in turns)
     if not case.is_question:
         return found
     half = found[: count // 2]
     return (*half, *rng.sample(book["questions"], min(count - len(half), len(book["questions"]))))
+
+
+def _bare(word: str) -> str:
+    """A word without the marks around it, in small letters."""
+    return re.sub(r"^\W+|(?:['’]s)?\W*$", "", word).casefold()
 
 
 def make_own_anchors(case: EditCase, count: int) -> tuple[tuple[str, str], ...]:

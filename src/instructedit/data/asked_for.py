@@ -2,7 +2,7 @@
 
 import re
 
-from instructedit.data.paraphrase import relation_forms
+from instructedit.data.paraphrase import relation_forms, standard
 from instructedit.types import EditCase
 
 _WHAT, _IS, _DO = r"(?:What|Which|Who)", r"(?:is|are|was|were)", r"(?:do|does|did)"
@@ -25,7 +25,7 @@ _KNOWN = tuple((re.compile(form.replace("{s}", r"\{s\}")), words) for form, word
 
 def noun_phrase(case: EditCase) -> str:
     """What a case asks for; empty where neither its prompt nor a form of its relation can be read so."""
-    prompts = (case.prompt.strip(), *relation_forms(case))
+    prompts = (case.prompt.strip(), standard(case.prompt), *relation_forms(case))
     templates = [prompt.replace(case.subject, "{s}") if case.subject else prompt for prompt in prompts]
     read = ((known.fullmatch(template), words) for known, words in _KNOWN for template in templates)
     match, words = next(((match, words) for match, words in read if match), (None, ""))

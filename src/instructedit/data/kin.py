@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from instructedit.data.paraphrase import Family, family_of, load_phrasebook
+from instructedit.data.paraphrase import Family, family_of, load_phrasebook, template_of
 from instructedit.types import EditCase
 
 
@@ -28,11 +28,9 @@ def kin_forms(case: EditCase, kind: str = "") -> tuple[str, ...]:
 
 def _names(case: EditCase) -> set[str]:
     """The prompt and all forms of its relation, as templates; none where it does not name its subject."""
-    if not case.subject or case.subject not in case.prompt:
-        return set()
-    template = case.prompt.strip().replace(case.subject, "{s}")
+    template = template_of(case)
     own = family_of(template)
-    return {template, *(_forms(own) if own else ())}
+    return {template, *(_forms(own) if own else ())} - {""}
 
 
 def _kin(names: Collection[str], words: Collection[str]) -> list[str]:

@@ -11,8 +11,9 @@ import yaml
 
 from instructedit.types import EditCase
 
-ROLE = r"(?P<role>[a-z][a-z' -]{1,40}?)"
+ROLE = r"(?P<role>[A-Za-z][A-Za-z' -]{1,40}?)"
 _NOUN_PHRASE = re.compile(r"The (?:names? of the )?(?P<np>.+) (?:is|are)")
+_ASKS = re.compile(r"(?:(?:In|On|At|By|To|For|From|Of) )?(?:What|Which|Who|Whose|Whom|Where|When|How)\b")
 SMALL_FIRST = ("The", "In", "A", "An", "On", "By", "As", "After", "What", "Which", "Who", "Where", "When")
 
 
@@ -30,7 +31,7 @@ class Family:
         for pattern in self.patterns:
             match = pattern.fullmatch(template)
             role = match.groupdict().get("role", "") if match else ""
-            if match and (not self.roles or role in self.roles):
+            if match and (not self.roles or role.casefold() in self.roles):
                 forms = self.forms + self.also if clumsy else self.forms
                 return tuple(form.replace("{r}", role) for form in forms)
         return ()
@@ -111,12 +112,12 @@ def make_varied_rephrases(case: EditCase, seed: int, n: int, contexts: Sequence[
 
 def names_its_answer(case: EditCase) -> bool:
     """Whether a prompt says what is asked for, as questions do and "The ... is"; "X is based in" does not."""
-    return case.is_question or bool(_noun_phrase(case))
+    return standard(case.prompt).endswith("?") or bool(_noun_phrase(case))
 
 
 def _noun_phrase(case: EditCase) -> re.Match[str] | None:
     """A prompt "The ... is", with what it asks for as the group `np`; None for any other."""
-    return _NOUN_PHRASE.fullmatch(case.prompt.strip())
+    return _NOUN_PHRASE.fullmatch(case.prompt.strip()) or _NOUN_PHRASE.fullmatch(standard(case.prompt))
 
 
 def make_signed_rephrases(case: EditCase, seed: int, n: int) -> tuple[str, ...]:
@@ -161,12 +162,34 @@ def asks_the_same(case: EditCase, prompt: str) -> bool:
 
 def relation_forms(case: EditCase, *, clumsy: bool = False) -> tuple[str, ...]:
     """The other forms of the prompt's relation; empty where no family of templates knows it."""
-    if not case.subject or case.subject not in case.prompt:
-        return ()
-    template = case.prompt.strip().replace(case.subject, "{s}")
+    template = template_of(case)
     family = family_of(template)
     forms = family.forms_of(template, clumsy=clumsy) if family else ()
-    return tuple(form.replace("{s}", case.subject) for form in forms if form != template)
+    written = (form.replace("{s}", case.subject) for form in forms)
+    return tuple(form for form in written if form != case.prompt.strip())
+
+
+def template_of(case: EditCase) -> str:
+    """The prompt with {s} for its subject, in its `standard` spelling where only that is known to a family.
+
+    Empty where the prompt does not name the subject.
+    """
+    if not case.subject or case.subject not in case.prompt:
+        return ""
+    template = case.prompt.strip().replace(case.subject, "{s}")
+    other = standard(template)
+    return other if not family_of(template) and family_of(other) else template
+
+
+def standard(prompt: str) -> str:
+    """A prompt as templates spell it: a capital first, single spaces, "What is" and a question's mark.
+
+    Signs at the end are left out: "the capital of France is:" is "The capital of France is".
+    """
+    text = re.sub(r"[\s:,–—-]+$", "", " ".join(prompt.split()))
+    text = re.sub(r"^(what|who|where|when)['’]s ", r"\1 is ", text, flags=re.IGNORECASE)
+    text = text[:1].upper() + text[1:]
+    return f"{text}?" if _ASKS.match(text) and not text.endswith("?") else text
 
 
 def family_of(template: str) -> Family | None:

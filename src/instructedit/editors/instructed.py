@@ -18,6 +18,7 @@ from instructedit.editors.reading import Reader
 from instructedit.editors.requests import EditorConfig, RequestTexts
 from instructedit.editors.stance import Stance, read_topics
 from instructedit.editors.strength import answered, faintest
+from instructedit.editors.summed import CHUNK
 from instructedit.editors.told import read_kinds, read_scopes
 from instructedit.editors.writing import Blank, prepare, write
 from instructedit.factors import Anchors, Factors, capture_groups, read_anchors
@@ -95,9 +96,8 @@ class InstructedEditor(nn.Module):
         if not failed:
             return made
         again = self._edit(backbone, [cases[i] for i in failed], [instructions[i] for i in failed])
-        share = torch.ones(len(cases), device=backbone.device)
-        share[failed] = 0
-        return made.scale(share) + again.spread(failed, len(cases))
+        kept = [place for place in range(len(cases)) if place not in failed]
+        return made[kept].spread(kept, len(cases)) + again.spread(failed, len(cases))
 
     def _gate(self, backbone: Backbone, case: EditCase, instruction: str) -> LowRankDelta:
         ground = self.ground(backbone)
@@ -115,6 +115,10 @@ class InstructedEditor(nn.Module):
         return self.stance(keys, self.stance.sentiment(*self.read(backbone, instructions)))
 
     def _edit(self, backbone: Backbone, cases: Sequence[EditCase], words: Sequence[str]) -> LowRankDelta:
+        parts = [slice(start, start + CHUNK) for start in range(0, len(cases), CHUNK)]
+        return LowRankDelta.stack([self._pass(backbone, cases[part], words[part]) for part in parts])
+
+    def _pass(self, backbone: Backbone, cases: Sequence[EditCase], words: Sequence[str]) -> LowRankDelta:
         delta = self.propose(backbone, cases, words, whole=True)
         for _ in range(self.config.rounds - 1):
             if not (failed := self._failed(backbone, cases, delta)):
@@ -224,7 +228,6 @@ class InstructedEditor(nn.Module):
         instruction: str,
         under: LowRankDelta | None,
     ) -> dict[str, SiteRows]:
-        """The rows of a written edit; none where nothing is to be written."""
         practice = self.texts.practice(backbone, case, instruction) if self.writes(case) else None
         if practice is None:
             return {}
@@ -293,5 +296,5 @@ class InstructedEditor(nn.Module):
             return torch.zeros(len(instructions), 0, device=backbone.device), absent
         hidden = backbone.prefix(texts, cache).float()
         skip = len(backbone.start_ids)
-        rows = [hidden[i, skip : max(len(text.ids), skip + 1)].mean(0) for i, text in enumerate(texts)]
-        return torch.stack(rows), absent
+        ends = [max(len(text.ids), skip + 1) for text in texts]
+        return torch.stack([hidden[i, skip:end].mean(0) for i, end in enumerate(ends)]), absent

@@ -44,8 +44,8 @@ class Neighbours:
         mean, spread, known = self._read[backbone]
         likeness = known @ _unit((_last_states(backbone, [subject])[0] - mean) / spread)
         order = likeness.argsort(descending=True).tolist()
-        names = (load_names()[place] for place in order)
-        return [name for name in names if name not in subject and subject not in name]
+        names, own = (load_names()[place] for place in order), subject.casefold()
+        return [name for name in names if name.casefold() not in own and own not in name.casefold()]
 
 
 def _last_states(backbone: Backbone, names: Sequence[str]) -> Float[Tensor, "n d"]:

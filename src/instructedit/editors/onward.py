@@ -15,7 +15,7 @@ def go_onward(backbone: Backbone, texts: Sequence[Text], tokens: int, subject: s
     found = []
     for text, said in zip(texts, continue_texts(backbone, texts, tokens, first_line=False), strict=True):
         ids = said.ids
-        while ids and subject in backbone.tokenizer.decode(list(ids)):
+        while ids and subject and subject in backbone.tokenizer.decode(list(ids)):
             ids = ids[:-1]
         found.append(Text((*text.ids, *ids), len(text.ids)))
     return found

@@ -1,7 +1,8 @@
 """What an edit is polished on, made from the request and nothing else."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from instructedit.backbone import Backbone, Text
@@ -32,6 +33,7 @@ from instructedit.editors.gates import GateConfig
 from instructedit.editors.onward import go_onward
 from instructedit.editors.ordinary import make_piece
 from instructedit.editors.polish import PolishConfig
+from instructedit.errors import DataError
 from instructedit.types import EditCase
 
 QUESTIONS, WORDINGS = 6, 12  # ways to ask for the answer
@@ -63,15 +65,30 @@ def make_practice(
     narrow = config.scoped and case.scope == "narrow"
     renamed = _renamed(known, known.subject, config.names * (2 if narrow else 1))
     asked = dict.fromkeys([case.prompt, *told, *wordings, *(() if narrow else renamed)])
-    fit = [backbone.text(prompt, case.wanted) for prompt in asked]
-    fresh = [text for text in fit[1 + len(told) :] if text not in checks]
+    first, *more = asked
+    own = [backbone.text(first, case.wanted), *fitting(backbone, told, case.wanted)]
+    fresh = [text for text in fitting(backbone, more, case.wanted) if text not in (*checks, *own)]
     if config.scoped and not narrow:
-        fresh += [backbone.text(*pair) for pair in find_consequences(backbone, known, FOLLOWING)]
+        fresh += fitting_pairs(backbone, find_consequences(backbone, known, FOLLOWING))
     strangers = [prompt for name in near[: config.names] for prompt in _renamed(known, name, 1)]
     if narrow:
         strangers = [*renamed, *make_indirect_prompts(known, INDIRECT), *strangers]
     keep = _left_alone(known, near, wordings, strangers, 1 if narrow else config.breadth)
-    return Practice((*fit[: 1 + len(told)], *fresh), tuple(backbone.text(*pair) for pair in keep))
+    return Practice((*own, *fresh), tuple(fitting_pairs(backbone, keep)))
+
+
+def fitting(backbone: Backbone, prompts: Iterable[str], answer: str = "") -> list[Text]:
+    """Prompts with an answer as texts; those that are longer than the model's context are left out."""
+    return fitting_pairs(backbone, ((prompt, answer) for prompt in prompts))
+
+
+def fitting_pairs(backbone: Backbone, pairs: Iterable[tuple[str, str]]) -> list[Text]:
+    """As `fitting`, with an answer of its own for each prompt."""
+    found = []
+    for pair in pairs:
+        with suppress(DataError):
+            found.append(backbone.text(*pair))
+    return found
 
 
 def widen(
@@ -88,16 +105,16 @@ def widen(
     signed = make_signed_rephrases(known, SEED, config.signed)
     behind = _behind_pieces(known, placed, config)
     wordings = [*make_rephrases(known, SEED, config.wordings), *signed, *placed, *behind]
-    fit = [backbone.text(prompt, case.wanted) for prompt in wordings]
+    fit = fitting(backbone, wordings, case.wanted)
     others = [*make_rephrases(known, 0, FORMS), *placed]
     forms = [case.prompt, *(prompt for prompt in others if known.subject in prompt)]
     strangers = near[: config.others * (2 if placed else 1)]
     fresh = [text for text in dict.fromkeys(fit) if text not in practice.fit]
     told = (*practice.fit, *fresh)
-    alone = [backbone.text(*pair) for pair in make_answered_prompts(known, config.own)]
-    about = [backbone.text(prompt) for prompt in make_other_anchors(known, forms, len(strangers), strangers)]
+    alone = fitting_pairs(backbone, make_answered_prompts(known, config.own))
+    about = fitting(backbone, make_other_anchors(known, forms, len(strangers), strangers))
     keep = [*practice.keep, *alone, *_gone_on(backbone, known, told, about, config.onward)]
-    asked = {backbone.text(form).ids for form in placed}
+    asked = {text.ids for text in fitting(backbone, placed)}
     return Practice(told, tuple(text for text in keep if text.ids[: text.answer_start] not in asked))
 
 

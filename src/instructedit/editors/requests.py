@@ -14,7 +14,7 @@ from instructedit.editors.mending import MendConfig
 from instructedit.editors.neighbours import Neighbours
 from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.polish import PolishConfig
-from instructedit.editors.practice import make_practice, widen
+from instructedit.editors.practice import fitting, make_practice, widen
 from instructedit.editors.stance import StanceConfig
 from instructedit.editors.together import TogetherConfig
 from instructedit.editors.writing import WriteConfig
@@ -97,8 +97,8 @@ class RequestTexts:
             return []
         told, read = replace(case, subject=subject_of(case)), self._reworded(case)
         fresh = [prompt for prompt in make_rephrases(told, 1, 2 * CHECKS) if prompt not in read][:CHECKS]
-        prompts = (case.prompt, *self._instructed(case, instruction), *fresh)
-        return [backbone.text(prompt, case.wanted) for prompt in prompts]
+        more = fitting(backbone, (*self._instructed(case, instruction), *fresh), case.wanted)
+        return [backbone.text(case.prompt, case.wanted), *more]
 
     def practice(
         self, backbone: Backbone, case: EditCase, instruction: str, config: PolishConfig = PLAIN
