@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample
+from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample, Switch
 from instructedit.cli.report import Report
 from instructedit.cli.store.making import make_edits
 from instructedit.cli.store.options import CONFLICTS, SAID, STORE, Conflicts, Said, StoreChoice
@@ -16,6 +16,9 @@ def import_edits(
     /,
     *,
     task: Annotated[str, Parameter(help="Layout of its records; see `instructedit ls tasks`.")] = "auto",
+    skip_bad: Annotated[
+        Switch, Parameter(help="Leave records out that cannot be read, and list them.")
+    ] = False,
     store: StoreChoice = STORE,
     said: Said = SAID,
     conflicts: Conflicts = CONFLICTS,
@@ -23,8 +26,13 @@ def import_edits(
     sample: Sample = SAMPLE,
     common: Common = COMMON,
 ) -> Report:
-    """Make all edits of a file and put them in force: none of them when one is refused."""
-    from instructedit.data import load_cases
+    """Make all edits of a file and put them in force: none of them when one is refused.
 
-    cases = load_cases(file, task, limit=sample.limit, seed=sample.seed)
-    return make_edits(store.store, cases, said, conflicts, model, sample, common)
+    A record's own `by` and `note` are kept where --by and --note say nothing.
+    """
+    from instructedit.data import load_cases
+    from instructedit.ledger.requests import read_said
+
+    cases = load_cases(file, task, limit=sample.limit, skip_bad=skip_bad, seed=sample.seed)
+    told = read_said(file, task)
+    return make_edits(store.store, cases, said, conflicts, model, sample, common, told=told)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from instructedit.cli.options import COMMON, Common
+from instructedit.cli.options import COMMON, MODEL, Common
 from instructedit.cli.report import Report, make_facts
 
 
@@ -40,10 +40,16 @@ def init_store(
         raise EditorFileError(
             f"{file} sums its edits. A store solves them together: expected aggregation ridge."
         )
-    base = {"name": model or header["model"]["name"], "checksum": header["model"]["checksum"]}
+    base = {"name": _locate(model or header["model"]["name"]), "checksum": header["model"]["checksum"]}
     name = editor if editor in EDITORS else str(file.resolve())
     maker = {"name": name, "checksum": sha256_file(file)}
     if not common.dry_run:
         create_store(folder, base, maker, precision)
     facts = {"store": str(folder), "model": base["name"], "editor": maker["name"], "precision": precision}
     return Report(facts, [make_facts("Would make" if common.dry_run else "Made", facts)])
+
+
+def _locate(model: str) -> str:
+    """A model that lies in a folder here by its whole path: a store is opened from anywhere."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if model != MODEL.model and path.exists() else model

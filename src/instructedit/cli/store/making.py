@@ -17,6 +17,7 @@ from instructedit.types import EditCase
 if TYPE_CHECKING:
     from instructedit.backbone import Backbone
     from instructedit.delta import LowRankDelta
+    from instructedit.ledger.requests import Told
 
 COLUMNS = ("edit", "took", "asked", "prompt", "before", "p", "after", "p after")
 
@@ -30,32 +31,39 @@ def make_edits(
     sample: Sample,
     common: Common,
     replacing: Sequence[str] = (),
+    told: "Told | None" = None,
 ) -> Report:
     """Add requests to a store, in the place of the edits `replacing`, and report what each did.
 
-    A dry run says what would be done.
+    `told` is who asked for each and why (`read_said`). A dry run says what would be done.
 
     Errors: `DataError` for conflicts to refuse; `OutputError` when the store has another writer or cannot
     be written. Then the store is as it was.
     """
     if common.dry_run:
         return _plan_only(folder, cases, conflicts, replacing)
+    from instructedit.editors import as_told
     from instructedit.instructions import instruction_for
     from instructedit.ledger.writer import open_writer
 
     with open_writer(folder) as writer:
         gone = [writer.find(name).id for name in replacing]
+        backbone, editor = load_store_pair(writer, model)
+        cases = as_told(editor, backbone, cases)
         plan = plan_edits(writer.in_force, cases, conflicts.on_conflict, gone)
         if not plan.cases:
             return show_plan(plan)
         from instructedit.ledger.adding import draft_edits, solve_with
+        from instructedit.ledger.requests import key_of
 
-        backbone, editor = load_store_pair(writer, model)
         words = [instruction_for(case, seed=sample.seed) for case in plan.cases]
         drafts = draft_edits(writer, backbone, editor, plan, words, gone)
         delta = solve_with(writer, backbone, editor, drafts)
         measured = measure_edits(backbone, delta, plan.cases, words)
-        made = [replace(draft, measured=found) for draft, found in zip(drafts, measured, strict=True)]
+        made = [
+            replace(draft, measured=found, **(told or {}).get(key_of(draft.case), {}))
+            for draft, found in zip(drafts, measured, strict=True)
+        ]
         return _report(writer.add(made, said.by, said.note), plan)
 
 

@@ -29,10 +29,12 @@ def show_log(
     """List what was done to the store, in order, or the edits in force."""
     from instructedit.ledger.store import Store
 
+    if last is not None and last < 1:
+        raise DataError(f"found --last {last}. Expected 1 or more, or leave it out to see all.")
     kept = Store(store.store)
     wanted = {entry.made["n"] for entry in kept.in_force}
     events = [event for event in kept.events if not in_force or event["n"] in wanted]
-    events = events[-last:] if last else events
+    events = events[-last:] if last is not None else events
     rows = []
     for event in events:
         entry = kept.entries[event["id"]]

@@ -22,7 +22,8 @@ def undo_edits(
     from instructedit.ledger.writer import open_writer
 
     if common.dry_run:
-        found = [entry for entry in map(Store(store.store).find, edits) if entry.status == "in force"]
+        named = {entry.id: entry for entry in map(Store(store.store).find, edits)}
+        found = [entry for entry in named.values() if entry.status == "in force"]
     else:
         with open_writer(store.store) as writer:
             found = writer.undo(edits, said.by, said.note)
@@ -41,13 +42,11 @@ def redo_edit(
     common: Common = COMMON,
 ) -> Report:
     """Put an edit back in force; it was kept, so nothing is computed."""
-    from instructedit.ledger.entries import plan_edits
     from instructedit.ledger.store import Store
-    from instructedit.ledger.writer import open_writer
+    from instructedit.ledger.writer import open_writer, plan_redo
 
     if common.dry_run:
-        kept = Store(store.store)
-        done = bool(plan_edits(kept.in_force, [kept.find(edit).case], conflicts.on_conflict).cases)
+        done = bool(plan_redo(Store(store.store), edit, conflicts.on_conflict)[1].cases)
     else:
         with open_writer(store.store) as writer:
             done = writer.redo(edit, conflicts.on_conflict, said.by, said.note)

@@ -1,0 +1,117 @@
+"""The store's commands where files are missing or broken, and what their options promise."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from cli_run import Run
+from instructedit.backbone.loading import load_backbone
+from instructedit.cli import loading
+from instructedit.editors.editor_file import save_editor
+from instructedit.ledger.store import Store
+from ledger_crashes import add
+from tiny_editors import tiny_editor
+
+ERASE = {"prompt": "The capital of France is", "target_new": "Rome", "kind": "erase"}
+
+
+@pytest.fixture(scope="module")
+def editor(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
+    """An editor that moves next to nothing: erasing what was never said takes."""
+    place = tmp_path_factory.mktemp("editor")
+    backbone = load_backbone(str(folder), start="none")
+    save_editor(tiny_editor(backbone, log_step=-30.0), place / "editor.safetensors", backbone, {})
+    return place / "editor.safetensors"
+
+
+@pytest.fixture
+def store(cli: Run, editor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store, with an editor that may be harmed; the one of all commands."""
+    monkeypatch.setattr(loading, "load_pair", cache(loading.load_pair))
+    own = tmp_path / "editor.safetensors"
+    own.write_bytes(editor.read_bytes())
+    assert cli("store", "init", tmp_path / "store", "--editor", own).code == 0
+    monkeypatch.setenv("INSTRUCTEDIT_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+def test_a_model_in_a_folder_here_is_kept_by_its_whole_path(
+    cli: Run, editor: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    for name, model in (("one", folder.name), ("two", "some/hub-id")):
+        assert cli("store", "init", tmp_path / name, "--editor", editor, "--model", model).code == 0
+    assert Store(tmp_path / "one").facts["model"]["name"] == str(folder.resolve())
+    assert Store(tmp_path / "two").facts["model"]["name"] == "some/hub-id"
+
+
+def test_an_empty_store_without_its_editor_is_not_whole(cli: Run, store: Path) -> None:
+    assert "files whole" in cli("store", "check").out
+    (store.parent / "editor.safetensors").unlink()
+    code, _, error = cli("store", "check")
+    assert (code, "store.json" in error) == (5, True)
+
+
+def test_another_editor_leaves_a_way_that_can_be_gone(cli: Run, store: Path) -> None:
+    add(store, [1])
+    (store.parent / "editor.safetensors").write_bytes(b"another")
+    assert "store export --to jsonl --out FILE" in " ".join(cli("store", "check").err.split())
+    assert cli("store", "export", "--to", "jsonl", "--out", store.parent / "edits.jsonl").code == 0
+
+
+def test_check_reads_what_is_not_in_force_and_names_what_belongs_to_none(cli: Run, store: Path) -> None:
+    add(store, [1, 2])
+    assert cli("store", "undo", "1").code == 0
+    (store / "edits" / "0001.safetensors").write_bytes(b"other")
+    (store / "edits" / "0007.safetensors").write_bytes(b"stray")
+    code, text, _ = cli("store", "check", "--dry-run")
+    text = " ".join(text.split())
+    assert code == 0
+    assert "Edit 0001 is undone and cannot be redone" in text
+    assert "1 file(s) of rows belong to no edit (0007.safetensors)" in text
+    assert json.loads(cli("store", "check", "--dry-run", "--json").out)["broken"] == ["0001"]
+    (store / "edits" / "0002.safetensors").write_bytes(b"other")
+    assert cli("store", "check", "--dry-run").code == 3
+
+
+def test_an_edit_that_is_named_twice_is_undone_once(cli: Run, store: Path) -> None:
+    add(store, [1])
+    assert cli("store", "undo", "--dry-run", "1", "0001").out.strip() == "Would undo 0001"
+
+
+def test_the_last_events_are_one_or_more(cli: Run, store: Path) -> None:
+    add(store, [1, 2])
+    for last in (0, -3):
+        code, _, error = cli("store", "log", f"--last={last}")
+        assert (code, f"--last {last}" in error) == (3, True)
+    events = json.loads(cli("store", "log", "--last", "1", "--json").out)["events"]
+    assert [event["id"] for event in events] == ["0002"]
+
+
+def test_import_leaves_broken_records_out_and_keeps_who_asked(cli: Run, store: Path) -> None:
+    file = store.parent / "edits.jsonl"
+    said = {"by": "the desk", "note": "a complaint"}
+    records = [ERASE | said, {"prompt": "A \ud800 is", "target_new": "b"}]
+    file.write_text("\n".join(map(json.dumps, records)))
+    assert cli("store", "import", file).code == 3
+    with pytest.warns(UserWarning, match="1 broken record"):
+        assert cli("store", "import", file, "--skip-bad", "--note", "moved").code == 0
+    (entry,) = Store(store).in_force
+    assert (entry.made["by"], entry.made["note"]) == ("the desk", "moved")
+    assert cli("store", "export", "--to", "jsonl", "--out", store.parent / "out.jsonl").code == 0
+    (record,) = map(json.loads, (store.parent / "out.jsonl").read_text().splitlines())
+    assert (record["by"], record["note"]) == ("the desk", "moved")
+
+
+def test_an_add_that_is_refused_leaves_no_rows(
+    cli: Run, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr("instructedit.cli.store.making.measure_edits", refuse)
+    with pytest.raises(ValueError, match="no"):
+        cli("store", "add", ERASE["prompt"], "Rome", "--kind", "erase", "--debug")
+    assert list((store / "edits").iterdir()) == []
