@@ -14,7 +14,7 @@ def test_the_command_line_writes_gguf(cli: Run, folder, tmp_path):
     assert code == 0
     data = json.loads(text)
     assert (data["largest_rank"], data["loaded_back_by"]) == (2, ["gguf's reader"])
-    assert len(data["not_tried"]) == 1
+    assert len(data["not_tried"]) == 2
     assert (tmp_path / "out" / "adapter.gguf").is_file()
     for wrong, code in (
         (("--to", "merged", "--rank", 2), 3),

@@ -53,8 +53,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file. Errors: `OSError` when it cannot be read; `ValueError` when it is broken."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def read_yaml(path: Path, what: str, expected: str = "Expected a YAML file.") -> Any:

@@ -10,9 +10,11 @@ from instructedit.cli.keeping import check_folder
 from instructedit.cli.loading import load_model
 from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice, Switch
 from instructedit.cli.report import Report, make_facts
-from instructedit.errors import DataError
+from instructedit.errors import DataError, ModelError
 
 if TYPE_CHECKING:
+    from instructedit.backbone import Backbone
+    from instructedit.cli.stored import Record
     from instructedit.export import ExportReport
 
 Form = Literal["lora", "merged", "gguf", "gguf-merged"]
@@ -34,7 +36,10 @@ def export_edit(
     rank: Annotated[int | None, Parameter(help="Cut every layer's LoRA to this rank.")] = None,
     energy: Annotated[
         float | None,
-        Parameter(help="Without --rank: cut to the least rank with this share of the squared norm [0.9999]."),
+        Parameter(
+            help="Without --rank: cut to the least rank with this share of the squared norm. Left "
+            "out, 0.9999 where no edit shows it, else the whole."
+        ),
     ] = None,
     force: Annotated[Switch, Parameter(help="Replace the folder if it exists.")] = False,
     model: ModelChoice = MODEL,
@@ -47,8 +52,8 @@ def export_edit(
     check_folder(out, force=force)
     cut = _cut_options(to, rank, energy)
     delta = read_edit(edit)
-    base, cases = read_record(edit)
-    choice = replace(model, model=base) if base and model.model == MODEL.model else model
+    record = read_record(edit)
+    choice = replace(model, model=record.base) if record.base and model.model == MODEL.model else model
     if common.dry_run:
         plan = {"edit": str(edit), "model": choice.model, "to": to, "out": str(out), "layers": len(delta.a)}
         return Report(plan, [make_facts("Would export", plan)])
@@ -58,7 +63,24 @@ def export_edit(
         "gguf": export.save_gguf,
         "gguf-merged": export.save_gguf_merged,
     }[to]
-    return _report(save(delta, out, load_model(choice), cases=cases, force=force, **cut), to)
+    backbone = _load_base(choice, record, edit)
+    return _report(save(delta, out, backbone, cases=record.cases, force=force, **cut), to)
+
+
+def _load_base(choice: ModelChoice, record: "Record", edit: Path) -> "Backbone":
+    """The model that an edit was made for, as far as its record says.
+
+    Errors: `ModelError` when the weights are others; as `load_model`.
+    """
+    backbone, wanted = load_model(choice), record.checksum
+    if wanted is None or wanted == backbone.checksum:
+        return backbone
+    if choice.dtype == "float16" and wanted == load_model(replace(choice, dtype="float32")).checksum:
+        return backbone  # float16 is rounded before it is summed up
+    raise ModelError(
+        f"{edit} was made for {record.base!r} with the checksum {wanted[:12]}; {choice.model!r} has "
+        f"{backbone.checksum[:12]}. Load that model (--model), or make the edit again for this one."
+    )
 
 
 def _cut_options(to: Form, rank: int | None, energy: float | None) -> dict[str, Any]:
