@@ -23,9 +23,10 @@ from instructedit.editors.ft_l import FTL
 from instructedit.editors.location import output_projections
 from instructedit.editors.locft_bf import LocFTBF
 from instructedit.editors.lora import LoRA
-from instructedit.editors.many import edit_many
+from instructedit.editors.many import change_many, edit_many
 from instructedit.editors.registry import find_method, make_method
-from instructedit.errors import ModelError
+from instructedit.errors import DataError, ModelError
+from instructedit.evaluation.curve_edits import start_edits
 from tiny_editors import tiny_cases, tiny_opinion
 from tiny_models import tiny_backbone
 
@@ -169,6 +170,32 @@ def test_batches_are_trained_together_on_the_model_with_those_before(llama: Back
     for site in found.a:
         expected = before.dense(site) + after.dense(site)
         torch.testing.assert_close(found.dense(site), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_calinet_trains_one_side_network_for_all_and_it_is_no_adapter(llama: Backbone) -> None:
+    method, texts = CaliNet(**SETTINGS["calinet"]), edit_texts(llama, CASES)
+    shared = change_many(method, llama, CASES, size=2)
+    assert isinstance(shared, Calibration)
+    assert shared.keys.shape[:2] == (1, SETTINGS["calinet"]["neurons"])
+    assert bool((losses(llama, texts, shared)[0] < losses(llama, texts, nothing(llama, 1))[0] - 0.3).all())
+    for refused in (edit_many, lambda *given: start_edits(*given[:2], CASES[0], "")):
+        with pytest.raises(DataError, match="no deltas"):
+            refused(method, llama, CASES)
+
+
+def test_side_networks_add_up_in_one(llama: Backbone) -> None:
+    parts = edited()["calinet"]
+    merged, asked = ask(llama, parts.merge()), ask(llama, nothing(llama, 1))
+    assert len(parts.merge()) == 1
+    one, other, both = (
+        Calibration(parts.reads, parts.writes, parts.keys[part], parts.values[part])
+        for part in (slice(0, 1), slice(1, 2), slice(0, 2))
+    )
+    with one.applied_to(llama.model):
+        under = ask(llama, other)
+    both = both.merge()
+    torch.testing.assert_close(ask(llama, both), under, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(merged, asked)
 
 
 def test_a_shared_update_stays_within_its_radius(llama: Backbone) -> None:

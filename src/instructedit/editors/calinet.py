@@ -1,8 +1,8 @@
 """CaliNet: a few neurons beside an FFN that calibrate what it says, and the weights stay as they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from instructedit.backbone import Backbone
+from instructedit.editors.batches import Batches
 from instructedit.editors.descent import Descent, descend, edit_texts
+from instructedit.editors.epochs import descend_together
 from instructedit.editors.location import output_projections
 from instructedit.editors.registry import Result
 from instructedit.errors import ModelError
@@ -33,6 +35,10 @@ class Calibration:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def merge(self) -> "Calibration":
+        """One side network with the neurons of all: it adds what all of them add."""
+        return replace(self, keys=self.keys.flatten(0, 1)[None], values=self.values.flatten(0, 1)[None])
 
     @property
     def memory(self) -> int:
@@ -116,6 +122,28 @@ class CaliNet:
 
         Errors: `ModelError` when the backbone's sites do not hold the FFN's first and last layer.
         """
+        return descend(
+            backbone, edit_texts(backbone, cases), *self._start(backbone, len(cases)), self._settings
+        )
+
+    def in_sequence(self, backbone: Backbone) -> Batches[Calibration]:
+        """The method for many edits: one side network for all of them, as the authors train it."""
+        return Batches(self.name, self.edit_together)
+
+    def edit_together(self, backbone: Backbone, cases: Sequence[EditCase]) -> Calibration:
+        """One side network for all cases (b = 1), `steps` epochs long; errors as `edit`."""
+        return descend_together(
+            backbone, edit_texts(backbone, cases), *self._start(backbone, 1), self._settings
+        )
+
+    @property
+    def _settings(self) -> Descent:
+        return Descent(self.steps, self.lr, self.weight_decay, self.loss)
+
+    def _start(
+        self, backbone: Backbone, count: int
+    ) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], Calibration]]:
+        """The numbers of so many side networks before training, and how they make a change."""
         writes, width = output_projections(backbone)[0], backbone.width
         reads = [site for site in backbone.sites if site.block == writes.block and site.d_in == width]
         if not reads:
@@ -125,11 +153,6 @@ class CaliNet:
             )
         generator = torch.Generator().manual_seed(self.seed)
         keys = torch.randn(self.neurons, width, generator=generator) / width**0.5
-        keys = keys.to(backbone.device).repeat(len(cases), 1, 1)
-        return descend(
-            backbone,
-            edit_texts(backbone, cases),
-            {"keys": keys, "values": torch.zeros_like(keys)},
-            lambda parameters: Calibration(reads[0].name, writes.name, **parameters),
-            Descent(self.steps, self.lr, self.weight_decay, self.loss),
-        )
+        keys = keys.to(backbone.device).repeat(count, 1, 1)
+        start = {"keys": keys, "values": torch.zeros_like(keys)}
+        return start, lambda parameters: Calibration(reads[0].name, writes.name, **parameters)

@@ -46,7 +46,7 @@ class FTL:
         settings = Descent(self.steps, self.lr, loss=self.loss)
         return fine_tune(backbone, edit_texts(backbone, cases), settings, self._project)
 
-    def in_sequence(self, backbone: Backbone) -> Batches:
+    def in_sequence(self, backbone: Backbone) -> Batches[LowRankDelta]:
         """The method for one batch after another; the radius bounds what each batch moves."""
         return Batches(self.name, self.edit_together)
 

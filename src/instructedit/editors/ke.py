@@ -40,8 +40,8 @@ class SiteGate(nn.Module):
     lie on the output's side, gamma and delta on the input's. As G is a sum of outer products, so is the
     gated one, and the shift is one more. The five are read from the edit's code; they start as a plain
     descent step (gamma = -1, all others 0). Source: the update of a weight matrix in KE
-    (arXiv 2104.08164). Here G is in units of the site's statistics, each softmax times its length, and the
-    step s a number of the site's own, so that one learning rate fits all sites.
+    (arXiv 2104.08164), as in the authors' code. Here G is in units of the site's statistics, each softmax
+    times its length, and the step s a number of the site's own, so that one learning rate fits all sites.
     """
 
     def __init__(self, site: Site, config: TransformConfig) -> None:

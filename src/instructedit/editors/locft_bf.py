@@ -64,6 +64,6 @@ class LocFTBF:
             backbone, texts, start, dense_delta, self._settings, batch=self.batch, seed=self.seed
         )
 
-    def in_sequence(self, backbone: Backbone) -> Batches:
+    def in_sequence(self, backbone: Backbone) -> Batches[LowRankDelta]:
         """The method for one batch after another: each is trained on the model with those before."""
         return Batches(self.name, self.edit_together)

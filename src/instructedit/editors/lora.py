@@ -46,7 +46,7 @@ class LoRA:
         start = self._start(backbone, len(cases))
         return descend(backbone, edit_texts(backbone, cases), start, self._delta, settings)
 
-    def in_sequence(self, backbone: Backbone) -> Batches:
+    def in_sequence(self, backbone: Backbone) -> Batches[LowRankDelta]:
         """The method for one batch after another: an adapter a batch, on top of those before."""
         return Batches(self.name, self.edit_together)
 

@@ -142,7 +142,7 @@ class MEMIT(SpreadEdit):
         """R K.T (lambda C + K K.T)^-1: eq. 14, with C0 from eq. 15."""
         return insert_pairs(keys, divide(keys, prepared) / self.weight, residuals, 1.0)
 
-    def in_sequence(self, backbone: Backbone) -> Batches:
+    def in_sequence(self, backbone: Backbone) -> Batches[LowRankDelta]:
         """The method for one batch after another; ordinary text is read here, by the model as it is.
 
         All keys of a batch are in K. C0 stays that of ordinary keys: those of earlier batches do not join it.

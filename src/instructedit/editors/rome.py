@@ -101,7 +101,7 @@ class ROME(ValueSearch):
     result: ClassVar[Result] = "delta"
     depth: ClassVar[float | None] = 0.36
 
-    def in_sequence(self, backbone: Backbone) -> Batches:
+    def in_sequence(self, backbone: Backbone) -> Batches[LowRankDelta]:
         """The method for many edits: one after another, each for the model with those before.
 
         It has no closed form for several. Ordinary text is read here, by the model as it is.

@@ -76,6 +76,7 @@ class UltraEdit:
         """What the ridge of one site is solved from: raw h, and v = -step |h|^2 g of normalised h and g.
 
         In the site's units h is normalised itself and v = -step g, in units of what the site gives.
+        Source: the authors' code, with the identity as ridge.
         """
         raw = factors.inputs[name]
         keys, gradients = stats.normalise(raw, factors.gradients[name], factors.mask)

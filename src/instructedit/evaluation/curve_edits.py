@@ -52,7 +52,7 @@ def start_edits(editor: Any, backbone: Backbone, case: EditCase, instruction: st
     Errors: `DataError` for a method whose edits cannot be added.
     """
     begin, network = getattr(editor, "in_sequence", None), getattr(editor, "hypernetwork", None)
-    if begin is not None:
+    if begin is not None and getattr(editor, "result", "delta") == "delta":
         return SummedEdits(begin(backbone), backbone)
     if network is not None and network.solves:
         return _warmed(SolvedEdits(editor, backbone), case, instruction)
