@@ -1,4 +1,4 @@
-# make test | lint | format | model | demo | scores | docs | clean. Needs python3 (3.11 or newer) with venv and pip; nothing else.
+# make setup | test | lint | format | model | demo | scores | docs | clean. Needs python3 (3.11 or newer) with venv and pip; nothing else.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin

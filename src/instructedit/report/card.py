@@ -75,6 +75,7 @@ def make_card(
         checksum=model["checksum"],
         version=header.get("version", UNKNOWN),
         sites=_sites(header),
+        ways=_ways(header),
         start=header.get("start_ids") or "none",
         tasks=_tasks(header),
         data=_data(header, facts),
@@ -102,6 +103,19 @@ def _sites(header: Mapping[str, Any]) -> str:
     return f"{len(names)}: " + ", ".join(names)
 
 
+def _ways(header: Mapping[str, Any]) -> str:
+    """Rows for what edits are made of beside the pass, where the editor's configuration has it."""
+    config = header.get("editor", {})
+    gates = config.get("gate", {}).get("wordings")
+    stance = ", ".join(f"`{site['name']}`" for site in config.get("stance", {}).get("marks", ()))
+    rows = [
+        ("Single facts", "gates: neurons of the last block, without the pass" if gates else ""),
+        ("Facts that share a model", "neurons of their own" if config.get("neurons", {}).get("each") else ""),
+        ("Opinions", f"marks at {stance}, and a voice in later layers" if stance else ""),
+    ]
+    return "".join(f"| {name} | {how} |\n" for name, how in rows if how)
+
+
 def _tasks(header: Mapping[str, Any]) -> str:
     counts = [f"{name} ({count:,})" for name, count in header.get("tasks", {}).items()]
     return ", ".join(counts) or UNKNOWN
@@ -127,7 +141,7 @@ def _training(header: Mapping[str, Any], facts: CardFacts) -> str:
         ["Seed", header.get("seed", UNKNOWN)],
         [
             "Steps",
-            f"{header.get('step', UNKNOWN)} of {config.get('steps', UNKNOWN)} (the best by validation)",
+            f"{header.get('step', UNKNOWN)} of {config.get('steps', UNKNOWN)}",
         ],
         ["Edits a step", config.get("batch", UNKNOWN)],
         ["Validation score", UNKNOWN if score is None else f"{100 * score:.1f}"],
@@ -140,17 +154,15 @@ def _training(header: Mapping[str, Any], facts: CardFacts) -> str:
 
 
 def _teaching(header: Mapping[str, Any]) -> list[list[str]]:
-    """How opinions and scope were taught, where they were."""
-    stance, scope, rows = header.get("stance", {}), header.get("scope", {}), []
+    """How opinions, kinds and scopes were taught, where they were."""
+    stance, read, rows = header.get("stance", {}), header.get("told", {}), []
     if stance:
         told = f"{stance['config']['steps']} steps on {stance['topics']} topics, seed {stance['seed']}"
         rows.append(["Opinions", told])
-    if scope:
-        shares = " and ".join(
-            f"{100 * right:.0f} % of the {side} ones" for side, right in scope["validation"].items()
-        )
+    if read:
+        shares = ", ".join(f"{side} {100 * right:.0f} %" for side, right in read["validation"].items())
         rows.append(
-            ["Scope", f"wordings of the banks, seed {scope['seed']}; of unseen ones {shares} are read right"]
+            ["Reading", f"wordings of the banks, seed {read['seed']}; of unseen ones are read right: {shares}"]
         )
     return rows
 
