@@ -1,5 +1,7 @@
 """Subjects are known by their tokens, wherever they are read."""
 
+import random
+
 import pytest
 import torch
 
@@ -29,6 +31,22 @@ def test_a_subject_ends_where_its_last_token_stands_and_the_longest_counts() -> 
     ids = torch.tensor([7, 3, 7, 5, 3, 7, 3])
     assert find_subjects(ids, forms).tolist() == [0, -1, 1, -1, -1, 2, -1]
     assert find_subjects(torch.tensor([5]), forms).tolist() == [-1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_subjects_are_found_as_if_each_was_looked_for_at_each_token(seed: int) -> None:
+    draw = random.Random(seed)
+    names = {tuple(draw.choices(range(4), k=draw.randint(1, 5))): draw.randrange(9) for _ in range(30)}
+    forms = sorted(names.items(), key=lambda form: len(form[0]))
+    ids = torch.tensor(draw.choices(range(4), k=draw.randint(0, 60)), dtype=torch.long)
+    expected = torch.full_like(ids, -1)
+    for form, number in forms:
+        for end in range(len(form), len(ids) + 1):
+            if ids[end - len(form) : end].tolist() == list(form):
+                expected[end - 1] = number
+    found = find_subjects(ids, forms)
+    assert torch.equal(found, expected)
+    assert found.dtype == ids.dtype
 
 
 def test_facts_about_one_subject_have_one_number_and_subjects_are_known_in_a_sentence(

@@ -93,12 +93,14 @@ def number_subjects(backbone: Backbone, cases: Sequence[EditCase]) -> tuple[list
 
 def find_subjects(ids: Int[Tensor, " n"], forms: Sequence[Form]) -> Int[Tensor, " n"]:
     """The number of the subject that ends at each token, of several the longest; −1 where none does."""
-    owner = torch.full_like(ids, -1)
+    tokens, owner = tuple(ids.tolist()), [-1] * len(ids)
+    known: dict[int, dict[tuple[int, ...], int]] = {}
     for form, number in forms:
-        if len(form) <= len(ids):
-            same = (ids.unfold(0, len(form), 1) == ids.new_tensor(form)).all(1)
-            owner[len(form) - 1 :][same] = number
-    return owner
+        known.setdefault(len(form), {})[form] = number
+    for length, numbers in sorted(known.items()):
+        for end in range(length, len(tokens) + 1):
+            owner[end - 1] = numbers.get(tokens[end - length : end], owner[end - 1])
+    return ids.new_tensor(owner)
 
 
 def read_ends(
