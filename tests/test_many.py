@@ -9,7 +9,9 @@ from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.many import EditSequence, edit_many
 from instructedit.errors import DataError
-from tiny_editors import tiny_cases, tiny_editor
+from test_gates import levelled
+from test_subject_gates import made
+from tiny_editors import tiny_cases, tiny_editor, tiny_opinion
 
 WORDS = ["Change it."] * 10
 
@@ -106,6 +108,21 @@ def test_a_method_makes_batches_in_its_own_form(llama: Backbone) -> None:
     method = Method()
     edit_many(method, llama, tiny_cases(1), size=2)
     assert method.made == (1,)
+
+
+def test_no_edits_at_all_are_refused(llama: Backbone) -> None:
+    with pytest.raises(DataError, match="nothing to edit"):
+        edit_many(tiny_editor(llama), llama, [])
+
+
+def test_facts_beyond_the_room_are_refused_before_the_first_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backbone = levelled("llama")
+    editor, cases = made(backbone, share=0.011), [*tiny_cases(3), tiny_opinion(0)]
+    monkeypatch.setattr(EditSequence, "add", lambda *_: pytest.fail("a batch was made"))
+    with pytest.raises(DataError, match=r"3 facts are .* for 2 more\. Make fewer"):
+        edit_many(editor, backbone, cases, WORDS[:4], size=1)
 
 
 def test_a_size_below_one_is_refused(llama: Backbone) -> None:

@@ -17,7 +17,7 @@ from instructedit.editors.descent import sparse_delta
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.mending import mend, plan_mending
 from instructedit.editors.opinions import Opinion, is_opinion, join_opinions, read_opinions
-from instructedit.editors.subject_gates import Writer, start_writer
+from instructedit.editors.subject_gates import Writer, check_room, start_writer
 from instructedit.editors.summed import CHUNK, SummedEdits
 from instructedit.editors.together import Pair
 from instructedit.errors import DataError
@@ -63,9 +63,12 @@ def change_many(
 
     A batch is made as one: solved by the editor's network, or as the method's `in_sequence` makes it. An
     editor that has neither sums a batch. Each batch is made on the model with those before. A single edit
-    is the edit made alone, and a codebook meets its edits in their order, whatever the size.
-    Errors: `DataError` for a size below one, and for edits that cannot be merged.
+    is the edit made alone; what is no delta, such as a codebook, is made as one whatever the size.
+    Errors: `DataError` for a size below one, for no edits, for more facts than there is room for, and for
+    edits that cannot be merged.
     """
+    if not cases:
+        raise DataError("there is nothing to edit: no edits were given. Expected at least one.")
     if size is not None and size < 1:
         raise DataError(f"batches of {size} edits cannot be made. Expected a size of at least 1.")
     trained: Any = editor  # a method has no network
@@ -83,6 +86,8 @@ def change_many(
         return change.merge()
     words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
     sequence = EditSequence(trained, backbone) if solves else SummedEdits(whole, backbone)
+    if isinstance(sequence, EditSequence):  # before the first batch is made, which may take hours
+        check_room(sequence.writer, sum(map(trained.is_fact, cases)))
     for start in track(range(0, len(cases), step), "Editing"):
         sequence.add(cases[start : start + step], words[start : start + step])
     return sequence.delta
@@ -132,8 +137,9 @@ class EditSequence:
         told = {case.prompt for case in cases}
         past = [pair for prompt, pair in self.past.items() if prompt not in told]
         pairs = list(zip(cases, instructions, strict=True))
-        facts = [pair for pair in pairs if self.writer and self.editor.is_fact(pair[0])]
-        rest = [pair for pair in pairs if pair not in facts and not is_opinion(self.editor, pair[0])]
+        facts = [pair for pair in pairs if self._writes(pair[0])]
+        others = [pair for pair in pairs if not self._writes(pair[0])]
+        rest = [pair for pair in others if not is_opinion(self.editor, pair[0])]
         self._repeat(rest, self._solve, self.editor.config.rounds)
         if self.writer:
             asked = random.Random(self.count).sample(past, min(self.writer.config.asked, len(past)))
@@ -148,6 +154,9 @@ class EditSequence:
         """Count some edits as made, and know what they ask."""
         cases = self.editor.told(self.own, cases, instructions)
         self._count(list(zip(cases, instructions, strict=True)))
+
+    def _writes(self, case: EditCase) -> bool:
+        return self.writer is not None and self.editor.is_fact(case)
 
     def _count(self, pairs: Sequence[Pair]) -> None:
         self.past |= {case.prompt: (case, words) for case, words in pairs}

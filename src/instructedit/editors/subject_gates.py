@@ -232,10 +232,23 @@ class GateWriter:
 
 def no_room(count: int) -> DataError:
     """That no more facts can be taken, `count` neurons being in use."""
+    return _lacking(f"no neurons are left for more facts in one model: {count} are in use")
+
+
+def check_room(writer: "Writer | None", count: int) -> None:
+    """See that there is room for so many more facts before the first of them is made.
+
+    Errors: `DataError` where there is not.
+    """
+    room = None if writer is None or not count else writer.room
+    if room is not None and count > room:
+        raise _lacking(f"{count} facts are to be in one model that has neurons for {room} more")
+
+
+def _lacking(found: str) -> DataError:
     return DataError(
-        f"no neurons are left for more facts in one model: {count} are in use. "
-        "Make fewer edits (in a store, undo some), or raise neurons.sites, the number of blocks written to, "
-        "or neurons.share, how many of the neurons of each may be taken."
+        f"{found}. Make fewer edits (in a store, undo some), or raise neurons.sites, the number of blocks "
+        "written to, or neurons.share, how many of the neurons of each may be taken."
     )
 
 
