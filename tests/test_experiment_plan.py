@@ -17,6 +17,7 @@ from instructedit.experiment.cost import estimate_costs
 from instructedit.experiment.making import training_config
 from instructedit.experiment.plan import parse_plan, read_plan
 from instructedit.experiment.sources import Records, reword
+from instructedit.experiment.specs import EditorSpec
 from instructedit.training.config import named_config
 from tiny_editors import tiny_case, tiny_cases, tiny_opinion
 
@@ -62,6 +63,21 @@ def test_the_plan_of_the_paper_names_nothing_unknown() -> None:
     assert {"leverage", "scaling", "where", "main-gemma3", "settings"} <= plan.tables.keys()
     assert "year" in plan.tables["held-out"].data
     assert {name for name in METHODS if not plan.editors[name].settings_file} == set()
+
+
+def test_what_the_paper_plan_says_about_training_is_of_the_trained_pass() -> None:
+    """And what it holds out has no record of the kind whose instructions it is to be told by."""
+    plan = parse_plan(read_plan(ROOT / "experiments" / "paper.yaml"))
+    for table in ("held-out", "erasing", "unseen", "controls", "question-form"):
+        for name in plan.tables[table].editors:
+            if plan.editors.get(name, EditorSpec()).train == "instructedit":
+                editor = training_config(plan.editors[name], plan, 0).editor
+                assert (editor.gate.wordings, editor.polish.steps) == (0, 0), f"{name} in {table}"
+    assert training_config(plan.editors["instructedit"], plan, 0).editor.gate.wordings > 0
+    held = {"counterfact": "change", "recent": "insert", "convsent": "sentiment", "erase": "erase"}
+    assert {task: plan.training[f"without-{task}"].drop for task in held} == {
+        t: (k,) for t, k in held.items()
+    }
 
 
 def test_wordings_of_a_plan_are_drawn_by_kind_and_sentiment() -> None:
