@@ -255,3 +255,12 @@ def test_words_alone_can_ask_for_an_erasure(cli: Run, monkeypatch: pytest.Monkey
     (made,) = json.loads(text)["edits"]
     assert made["kind"] == "erase"
     assert made["readings"][0]["after"].startswith("unknown") == (code == 0)
+
+
+def test_every_wording_and_neighbour_that_is_named_is_asked(cli: Run, folder: Path) -> None:
+    named = [f"The capital of {land} is" for land in ("Spain", "Italy", "England", "Peru", "Oman")]
+    options = [part for text in named for part in ("--neighbour", text, "--rephrase", text)]
+    _, text, _ = edit(cli, folder, PROMPT, TARGET, "--json", *options)
+    asked = [(r["group"], r["prompt"]) for r in json.loads(text)["edits"][0]["readings"]]
+    for group in ("neighbour", "rephrase"):
+        assert [prompt for found, prompt in asked if found == group] == named

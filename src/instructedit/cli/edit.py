@@ -198,7 +198,7 @@ def _headline(case: EditCase, instruction: str, *, success: bool) -> list[str]:
         if case.kind == "sentiment"
         else f"{case.prompt} -> {case.wanted}"
     )
-    subject = case.subject or "none was found: name it with --subject, and what is like it is left alone better"
+    subject = case.subject or "none found: with --subject what is like it is left alone better"
     lines = [f"{'Took' if success else 'Did not take'}: {goal}", f"Subject: {subject}"]
     lines.append(f"Instruction: {instruction or 'none'}")
     if case.kind == "sentiment":

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from instructedit.types import EditCase
+from instructedit.cli.requests import YOURS
+from instructedit.types import EditCase, Probe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from instructedit.delta import LowRankDelta
 
 NEW_TOKENS = 8  # of an answer that is shown
-PROBES = 3  # of each sort that are shown
+PROBES = 3  # of each sort that are shown, where the command line does not name more
 GOOD = ("I like it very much.", "It is wonderful.", "It is one of the best things there are.")
 BAD = ("I do not like it at all.", "It is terrible.", "It is one of the worst things there are.")
 
@@ -70,11 +71,17 @@ def list_questions(
             asked.append(
                 Asked(index, "instructed", case.prompt, render(words, case.prompt, case.task), target)
             )
-        wordings = [probe.prompt for probe in case.group("rephrase")] or list(make_rephrases(case, 0, PROBES))
-        asked += [Asked(index, "rephrase", text, text, target) for text in wordings[:PROBES]]
-        for probe in case.group("locality")[:PROBES]:
-            asked.append(Asked(index, "neighbour", probe.prompt, probe.prompt, target))
+        wordings = _shown(case.group("rephrase")) or make_rephrases(case, 0, PROBES)
+        asked += [Asked(index, "rephrase", text, text, target) for text in wordings]
+        asked += [Asked(index, "neighbour", text, text, target) for text in _shown(case.group("locality"))]
     return asked
+
+
+def _shown(probes: Sequence[Probe]) -> list[str]:
+    """The prompts of the probes that the command line names, all of them, and the first few of a record."""
+    named = [probe.prompt for probe in probes if probe.name == YOURS]
+    others = [probe.prompt for probe in probes if probe.name != YOURS]
+    return [*named, *others[: max(0, PROBES - len(named))]]
 
 
 def take_readings(

@@ -13,6 +13,7 @@ from instructedit.errors import DataError
 from instructedit.types import EditCase, Kind, Probe, Scope, Sentiment
 
 REQUEST_GROUP = Group("Request", sort_key=0)
+YOURS = "yours"  # the name of probes that the command line gives
 OVERRIDES = ("instruction", "kind", "scope")
 EXPECTED = (
     "expected a prompt and a target, --file edits.jsonl, or --kind sentiment with --subject and --sentiment"
@@ -49,7 +50,7 @@ class Request:
     """Another wording of the prompt, asked before and after; repeatable; left out, templates make some."""
 
     neighbour: Annotated[Texts, Parameter(alias="--neighbor")] = ()
-    """A prompt that the edit must leave alone, asked before and after; repeatable."""
+    """A prompt that should stay as it is, asked before and after; the edit is not told of it; repeatable."""
 
 
 def read_requests(prompt: str | None, target: str | None, request: Request, sample: Sample) -> list[EditCase]:
@@ -85,6 +86,6 @@ def _one_case(prompt: str | None, target: str | None, request: Request) -> EditC
 def _with_probes(case: EditCase, request: Request) -> EditCase:
     """The case with the wordings and the neighbours that the command line names."""
     wanted = (case.wanted,) if case.wanted else ()
-    added = [Probe("rephrase", text, wanted, "yours") for text in request.rephrase]
-    added += [Probe("locality", text, (), "yours") for text in request.neighbour]
+    added = [Probe("rephrase", text, wanted, YOURS) for text in request.rephrase]
+    added += [Probe("locality", text, (), YOURS) for text in request.neighbour]
     return replace(case, probes=(*added, *case.probes))
