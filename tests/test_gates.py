@@ -15,8 +15,10 @@ from instructedit.editors.editor_file import load_editor, save_editor
 from instructedit.editors.gates import GateConfig, find_slots, make_gates
 from instructedit.editors.ground import Ground, survey
 from instructedit.editors.instructed import InstructedEditor
+from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.polish import PolishConfig
 from instructedit.editors.separation import separate
+from instructedit.errors import DataError
 from tiny_editors import tiny_case, tiny_editor, tiny_opinion
 from tiny_models import FAMILY_NAMES, tiny_model, tiny_tokenizer
 
@@ -255,6 +257,21 @@ def test_ground_is_that_of_its_settings_and_no_wordings_and_no_polish_mean_none(
     assert editor.ground(llama) is None
     editor.adjust(polish=PolishConfig(steps=1), gate=GateConfig())
     assert editor.ground(llama) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"ordinary": 0}, {"told": -1}, {"steep": 0.0}, {"open": 0.15}, {"opens": 0.5}],
+)
+def test_gates_that_cannot_be_made_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(DataError, match=r"Expected (a number of|gate\.opens below)"):
+        replace(CONFIG, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"ordinary": 0}, {"each": -1}, {"steep": 0.0}, {"opens": 1.0}])
+def test_neurons_that_facts_cannot_have_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(DataError, match=r"Expected neurons\.each"):
+        NeuronConfig(**wrong)
 
 
 def test_gates_are_kept_in_an_editors_file(llama: Backbone, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from instructedit.editors.editor_file import load_editor, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.many import EditSequence
 from instructedit.editors.mending import MendConfig, mend, plan_mending
+from instructedit.errors import DataError
 from instructedit.evaluation.curve_edits import SolvedEdits, load_edits, save_edits
 from instructedit.evaluation.curve_folder import digest_cases
 from instructedit.factors import answer_rows
@@ -61,6 +62,12 @@ def test_steps_are_due_by_the_count_alone(steps: int, first: int, more: int, eve
     parts = sum(config.steps_between(n, n + 1) for n in range(first, first + more))
     assert config.steps_between(first, first + more) == parts
     assert config.steps_between(0, every) == steps
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"steps": -1}])
+def test_mending_that_cannot_be_done_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(DataError, match="Expected"):
+        replace(CONFIG, **wrong)
 
 
 def test_ordinary_text_gets_its_answers_back(llama: Backbone) -> None:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,6 +13,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Practice, draw
 from instructedit.editors.ground import Ground, read_rows
 from instructedit.editors.separation import minimise, separate
+from instructedit.errors import DataError
 from instructedit.factors import answer_rows
 from instructedit.metrics import answer_log_probs
 
@@ -47,6 +48,17 @@ class GateConfig:
     steps: int = 10  # of L-BFGS, in finding that
     margin: float = 0.3  # nats a token below which an answer is good enough
     decay: float = 0.01  # of the square of what is written, in units of what the MLP gives
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self) if isinstance(field.default, int)):
+            value, least = getattr(self, name), int(name == "ordinary")
+            if value < least:
+                raise DataError(f"gate.{name} is {value}. Expected a number of at least {least}.")
+        if not (self.opens < self.open and self.steep > 0):
+            raise DataError(
+                f"gates cannot begin to open at {self.opens} and be open at {self.open}, with a slope of "
+                f"{self.steep}. Expected gate.opens below gate.open, and gate.steep above 0."
+            )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from instructedit.editors.descent import dense_delta
 from instructedit.editors.drill import DescentConfig, Drill, prepare_drill
 from instructedit.editors.ordinary import ordinary_texts
 from instructedit.editors.polish import add_gradients, in_force, rate_at
+from instructedit.errors import DataError
 
 MOMENTUM = 0.9
 TINY = 1e-30  # a gradient of nothing has no direction
@@ -34,6 +35,13 @@ class MendConfig(DescentConfig):
     margin: float = 0.1
     rate: float = 0.002
     every: int = 50  # edits
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.every < 1:
+            raise DataError(
+                f"edits cannot be mended every {self.every} of them. Expected mend.every from 1 on."
+            )
 
     def steps_between(self, before: int, after: int) -> int:
         """The steps that are due once the edits are so many more."""

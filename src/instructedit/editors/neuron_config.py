@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from instructedit.editors.drill import DescentConfig
+from instructedit.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,12 @@ class NeuronConfig(DescentConfig):
     opens: float = 0.3  # the measure at which they begin to open
     steep: float = 40.0  # their slope
     fade: float = 0.25  # how soon one that is open grows no louder; 0 is never
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.each >= 0 and self.ordinary >= 1 and self.opens < 1 and self.steep > 0):
+            raise DataError(
+                f"facts cannot get {self.each} neurons each that open at {self.opens} with a slope of "
+                f"{self.steep}, told apart from {self.ordinary} rows of ordinary text. Expected neurons.each "
+                "from 0 on, neurons.opens below 1, neurons.steep above 0, and neurons.ordinary from 1 on."
+            )
