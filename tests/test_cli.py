@@ -9,6 +9,7 @@ import pytest
 
 from cli_run import Run
 from instructedit.cli import run
+from instructedit.cli.report import Report, print_report
 from instructedit.errors import InstructEditError
 
 
@@ -134,6 +135,11 @@ def test_prompts_that_look_like_options_or_markup_are_taken_as_they_are(cli: Run
     code, out, _ = cli("edit", "--dry-run", "--", "--force [bold]is[/bold]", "[red]")
     assert code == 0
     assert "[bold]is[/bold]" in out
+
+
+def test_a_path_that_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(Report({}, ["Kept in runs/[/x] [red] :smile:"]), as_json=False)
+    assert capsys.readouterr().out == "Kept in runs/[/x] [red] :smile:\n"
 
 
 def test_the_page_of_help_texts_is_up_to_date() -> None:

@@ -34,7 +34,8 @@ def print_report(report: Report, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.data, ensure_ascii=False, indent=1))
         return
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    console = Console(highlight=False, markup=False, emoji=False, width=width)  # paths may look like markup
     for item in report.shown:
         console.print(item)
 
