@@ -70,6 +70,21 @@ def test_the_questions_of_an_edit_are_asked_again(functions: Functions, token: s
         assert question["tokens_after"] == question["tokens_before"]
 
 
+def test_an_instruction_is_heard(
+    functions: Functions, token: str, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(_backbone: object, cases: list[EditCase], words: list[str]) -> list[EditCase]:
+        return [
+            replace(case, kind="erase") if "Forget" in said else case
+            for case, said in zip(cases, words, strict=True)
+        ]
+
+    monkeypatch.setattr(pair.editor, "told", told, raising=False)
+    functions.edit(token, replace(FRANCE, instruction="Forget this."))
+    functions.edit(token, replace(FRANCE, prompt="The capital of Spain is", instruction="Change this."))
+    assert [edit["kind"] for edit in functions.edits(token)] == ["erase", "change"]
+
+
 def test_two_people_see_their_own_edits_only(functions: Functions, token: str) -> None:
     other = functions.desk.open()
     functions.edit(token, FRANCE)

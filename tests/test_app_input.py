@@ -36,6 +36,14 @@ def test_requests_go_out_and_come_back(functions: Functions, token: str) -> None
     ]
 
 
+def record(**fields: object) -> str:
+    return json.dumps({"prompt": "A is", "target_new": "B", **fields}) + "\n"
+
+
+def probe(prompt: str, answers: list[str]) -> dict[str, object]:
+    return {"group": "rephrase", "prompt": prompt, "answers": answers}
+
+
 BAD_FILES = {
     "kind": ("edits.exe", "{}", "kind of file"),
     "large": ("edits.jsonl", "x" * (LARGEST + 1), "4 MB at the most"),
@@ -47,10 +55,13 @@ BAD_FILES = {
     "half a character": (
         "edits.jsonl",
         '{"prompt": "A is \\ud800", "target_new": "B"}',
-        "half of a character",
+        "half of a surrogate pair",
     ),
     "digits": ("edits.jsonl", '{"prompt": "A is", "target_new": ' + "1" * 5000 + "}", "line 1: no JSON"),
     "way out": ("../../edits.jsonl", "{", "line 1"),
+    "long question": ("edits.jsonl", record(rephrase_prompt="A" * 3000), "edit 1: a text has 3,000"),
+    "long reply": ("edits.jsonl", record(probes=[probe("B", ["C" * 3000])]), "edit 1: a text has 3,000"),
+    "many questions": ("edits.jsonl", record(probes=[probe("B", ["C"])] * 300), "300 questions"),
 }
 
 
@@ -135,6 +146,8 @@ BAD_FORMS = {
     "subject": (Form(kind="sentiment", sentiment="positive"), "needs a subject"),
     "length": (Form("A" * 3000, "B"), "3,000 characters"),
     "surrogate": (Form("A \ud800 is", "B"), "half of a character"),
+    "wordings": (Form("A is", "B", wordings=["C is"] * 60), "60 other wordings. Expected 50"),
+    "neighbours": (Form("A is", "B", neighbours=["C is"] * 60), "60 neighbours. Expected 50"),
 }
 
 
@@ -171,6 +184,15 @@ def test_none_where_an_edit_is_needed_is_one_clear_error(functions: Functions, t
     for call in (functions.undo, functions.look):
         with pytest.raises(DataError, match="no edit was named"):
             call(token, [])
+
+
+def test_more_than_can_be_done_at_once_is_one_clear_error(functions: Functions, token: str) -> None:
+    with pytest.raises(DataError, match=r"51 edits were named\. Expected 50"):
+        functions.look(token, ["1"] * 51)
+    with pytest.raises(DataError, match=r"1,001 edits were named\. Expected 1,000"):
+        functions.undo(token, ["1"] * 1001)
+    with pytest.raises(DataError, match=r"201 turns\. Expected 200"):
+        functions.chat(token, "Hi", [("a", "b", "c")] * 201)
 
 
 def test_a_store_that_another_writes_is_one_clear_error(pair: Pair, tmp_path: Path) -> None:

@@ -1,20 +1,29 @@
 """Long work: told of, waited for, cancelled; who works or loads a model keeps nobody else."""
 
+import shutil
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from threading import Event
+from pathlib import Path
+from threading import Event, Lock
 from typing import Any
 
 import pytest
 
-from app_desk import FRANCE
+from app_desk import FRANCE, tiny_functions
+from instructedit.app.book import change_nothing
 from instructedit.app.functions import Functions
-from instructedit.app.pair import Pair
+from instructedit.app.pair import SOLVED, Pair
+from instructedit.app.request import Form
 from instructedit.app.session import Desk
-from instructedit.app.work import WorkCancelledError
+from instructedit.app.work import Tell, WorkCancelledError
+from instructedit.backbone import Backbone
 from instructedit.errors import DataError
+from instructedit.ledger.entries import Entry
+from instructedit.ledger.store import Store, create_store
+from instructedit.ledger.writer import open_writer
 
 LONG = 30  # seconds after which a test fails that waits for another thread
 
@@ -111,6 +120,91 @@ def test_cancelled_work_makes_no_further_pass(
     assert len(passes) == 1
     assert functions.edits(token) == []
     assert functions.ask(token, "The capital of Spain is")["prompt"]  # the model is free again
+
+
+# What others do meanwhile
+
+
+@pytest.fixture
+def shared(pair: Pair, tmp_path: Path) -> Iterator[tuple[Functions, Path]]:
+    store = tmp_path / "store"
+    create_store(store, {"name": "m", "checksum": ""}, {"name": "e", "checksum": ""})
+    functions = tiny_functions(replace(pair, lock=Lock(), solved=OrderedDict()), store)
+    yield functions, store
+    functions.desk.close()
+
+
+def undo_while_waiting(functions: Functions, store: Path) -> Tell:
+    """Take the model away; whoever waits for it gets it when edit 1 is undone by somebody else."""
+    lock = functions.desk.pair("tiny").lock
+    lock.acquire()
+
+    def tell(_share: float, what: str) -> None:
+        if what.startswith("Waiting"):
+            with open_writer(store) as writer:
+                writer.undo(["1"])
+            lock.release()
+
+    return tell
+
+
+def test_a_shared_store_is_read_when_the_model_is_free(shared: tuple[Functions, Path]) -> None:
+    functions, store = shared
+    token = functions.desk.open()
+    functions.edit(token, FRANCE)
+    (edit,) = functions.look(token, ["1"], undo_while_waiting(functions, store))
+    assert edit["now"] == "undone"
+    functions.redo(token, "1")
+    with pytest.raises(DataError, match="no edit is in force"):
+        functions.adapter(token, undo_while_waiting(functions, store))
+
+
+def test_a_store_restored_from_a_copy_is_answered_as_it_is(
+    shared: tuple[Functions, Path], tmp_path: Path
+) -> None:
+    functions, store = shared
+    token, copy = functions.desk.open(), tmp_path / "copy"
+    shutil.copytree(store, copy)
+
+    def ask() -> float:
+        return functions.ask(token, FRANCE.prompt, FRANCE.target)["probability_after"]
+
+    functions.edit(token, FRANCE)
+    edited = ask()
+    shutil.rmtree(store)
+    copy.rename(store)
+    functions.edit(token, Form("The capital of Spain is", "Paris"))
+    assert ask() != edited
+    functions.desk.pair("tiny").solved.clear()
+    assert ask() != edited
+
+
+def test_few_updates_are_kept_and_large_ones_fewer(
+    shared: tuple[Functions, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions, folder = shared
+    pair, store = functions.desk.pair("tiny"), Store(folder)
+
+    def keep(name: str) -> None:
+        store.entries = {name: Entry({"id": name, "rows": {"sha256": name}})}
+        pair.keep(store, change_nothing(pair.backbone))
+
+    for number in range(SOLVED + 2):
+        keep(str(number))
+    assert [key for (key,) in pair.solved] == [str(number) for number in range(2, SOLVED + 2)]
+    monkeypatch.setattr("instructedit.app.pair.SOLVED_BYTES", 1)
+    keep("large")
+    assert list(pair.solved) == [("large",)]
+
+
+def test_texts_that_were_asked_for_are_kept_within_bounds(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = Backbone(llama.model, llama.tokenizer, llama.sites, llama.start_ids)
+    monkeypatch.setattr("instructedit.backbone.backbone.KEPT_TOKENS", 100)
+    for number in range(200):
+        assert backbone.text(f"Prompt {number} is", "Rome") == llama.text(f"Prompt {number} is", "Rome")
+    assert 0 < sum(len(text.ids) for text in backbone._texts.values()) <= 100
 
 
 # Loading

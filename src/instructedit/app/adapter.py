@@ -20,8 +20,9 @@ def write_adapter(book: Book, out: Path, work: Work) -> Path:
     A base model that lies in a folder of the server is named by the folder's last part.
     Errors: `DataError` when no edit is in force; as `save_lora`.
     """
-    store, backbone = Store(book.folder), book.pair.backbone
+    backbone = book.pair.backbone
     with book.pair.at_work(work), tempfile.TemporaryDirectory(dir=out.parent) as place:
+        store = Store(book.folder)  # as it is once the others are done
         work.step(0, 2, "Solving the edits in force")
         delta = book.pair.solve(store)
         if delta is None:

@@ -14,6 +14,7 @@ from instructedit.backbone import Backbone
 from instructedit.cli.edit import FULL_READINGS
 from instructedit.cli.store.making import measure_edits
 from instructedit.delta import LowRankDelta
+from instructedit.editors import as_told
 from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
 from instructedit.ledger.adding import draft_edits, solve_with
@@ -21,6 +22,8 @@ from instructedit.ledger.entries import Entry, OnConflict, Plan, goal_of, plan_e
 from instructedit.ledger.store import Store
 from instructedit.ledger.writer import StoreWriter, open_writer
 from instructedit.types import EditCase
+
+MOST_LOOKED, MOST_NAMED = 50, 1000  # edits whose questions are asked again, or that are undone, in one call
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class Book:
         cannot be written; `WorkCancelledError`.
         """
         with self.pair.at_work(work), open_writer(self.folder) as writer:
-            plan = plan_edits(writer.in_force, cases, on_conflict)
+            work.step(0, 1, "Reading the instructions")
+            told = as_told(self.pair.editor, self.pair.backbone, cases)
+            plan = plan_edits(writer.in_force, told, on_conflict)
             made = self._make(writer, plan, work, by) if plan.cases else []
         took = sum(edit["took"] for edit in made)
         repeated = [show_case(case) for case in plan.repeated]
@@ -78,12 +83,15 @@ class Book:
         """Ask the questions of some edits again: of the base model, and of the one with all edits in force.
 
         ``holds``: whether the edited model does now what the edit asks for. Of many edits, the bare prompts.
-        Errors: `UnknownNameError` for an id that does not exist; `DataError` for none; `WorkCancelledError`.
+        Errors: `UnknownNameError` for an id that does not exist; `DataError` for none, or more than
+        `MOST_LOOKED`; `WorkCancelledError`.
         """
-        store, backbone = Store(self.folder), self.pair.backbone
-        entries = [store.find(name) for name in _need_names(names)]
-        words = [entry.made["instruction"] for entry in entries]
+        _check_names(names, MOST_LOOKED)
+        backbone = self.pair.backbone
         with self.pair.at_work(work):
+            store = Store(self.folder)  # as it is once the others are done
+            entries = list({entry.id: entry for entry in map(store.find, names)}.values())
+            words = [entry.made["instruction"] for entry in entries]
             work.step(0, 2, "Solving the edits in force")
             delta = self.pair.solve(store) or change_nothing(backbone)
             work.step(1, 2, "Asking before and after")
@@ -105,10 +113,12 @@ class Book:
     def undo(self, names: Sequence[str], work: Work, by: str = "") -> list[str]:
         """Take edits back; the ids of those that were in force.
 
-        Errors: `UnknownNameError` for an id that does not exist: then none is undone; `DataError` for none.
+        Errors: `UnknownNameError` for an id that does not exist: then none is undone; `DataError` for none,
+        or more than `MOST_NAMED`.
         """
+        _check_names(names, MOST_NAMED)
         with self.pair.at_work(work), open_writer(self.folder) as writer:
-            return [entry.id for entry in writer.undo(_need_names(names), by)]
+            return [entry.id for entry in writer.undo(names, by)]
 
     def redo(self, name: str, work: Work, on_conflict: OnConflict = "refuse", by: str = "") -> bool:
         """Put an edit back in force; False when it, or its like, is in force already.
@@ -145,10 +155,13 @@ def change_nothing(backbone: Backbone) -> LowRankDelta:
     )
 
 
-def _need_names(names: Sequence[str]) -> Sequence[str]:
+def _check_names(names: Sequence[str], most: int) -> None:
     if not names:
         raise DataError("no edit was named. Expected the ids of one or more edits, as the table shows them.")
-    return names
+    if len(names) > most:
+        raise DataError(
+            f"{len(names):,} edits were named. Expected {most:,} at the most: name them in parts."
+        )
 
 
 def _replaced(entry: Entry) -> dict[str, Any]:

@@ -12,6 +12,7 @@ Style = Literal["text", "chat"]
 Turn = tuple[str, str, str]  # what was said, the base model's reply, the edited model's
 LONGEST = 256  # tokens of a reply
 LONGEST_SAID = 20_000  # characters of what was said before
+MOST_TURNS = 200  # of a conversation
 
 
 def has_template(backbone: Backbone) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from instructedit.app.adapter import write_adapter
 from instructedit.app.answers import ask_prompt
-from instructedit.app.chat import LONGEST_SAID, Style, Turn, has_template, reply_twice
+from instructedit.app.chat import LONGEST_SAID, MOST_TURNS, Style, Turn, has_template, reply_twice
 from instructedit.app.directions import THIS, compare_direction
 from instructedit.app.request import Form, check_text, read_form, read_upload
 from instructedit.app.scatter import draw_scatter
@@ -101,6 +101,8 @@ class Functions:
         _check_prompt(message)
         if style not in ("text", "chat"):
             raise DataError(f"found the style {style!r}. Expected text or chat.")
+        if len(turns) > MOST_TURNS:
+            raise DataError(f"the conversation has {len(turns):,} turns. Expected {MOST_TURNS} at the most.")
         for said in turns:
             for text in said:
                 check_text(text, LONGEST_SAID)

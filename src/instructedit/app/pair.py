@@ -19,21 +19,22 @@ from instructedit.ledger.adding import solve_entries
 from instructedit.ledger.store import Store
 
 SOLVED = 6  # updates that are kept; each is about as large as the weights that it changes
+SOLVED_BYTES = 1 << 30  # that they may take together; the latest is kept however large it is
 
 
 @dataclass
 class Pair:
     """A model and an editor that was trained for it; `name` is what strangers see of the editor.
 
-    `solved` holds the latest updates of stores, by folder and number of events; `directions` those of
-    edits of each kind, by stage, once they were asked for.
+    `solved` holds the latest updates of stores, by the checksums of what they are solved from; `directions`
+    those of edits of each kind, by stage, once they were asked for.
     """
 
     name: str
     backbone: Backbone
     editor: InstructedEditor
     lock: Lock = field(default_factory=Lock)
-    solved: OrderedDict[tuple[str, int], LowRankDelta] = field(default_factory=OrderedDict)
+    solved: OrderedDict[tuple[str, ...], LowRankDelta] = field(default_factory=OrderedDict)
     directions: dict[str, Float[Tensor, "n _"]] = field(default_factory=dict)
 
     @property
@@ -67,7 +68,7 @@ class Pair:
         """
         if not store.in_force:
             return None
-        key = (str(store.folder), len(store.events))
+        key = _contents(store)
         if key not in self.solved:
             self.keep(store, solve_entries(store, self.backbone, self.editor, store.in_force))
         self.solved.move_to_end(key)
@@ -75,6 +76,16 @@ class Pair:
 
     def keep(self, store: Store, delta: LowRankDelta) -> None:
         """Remember the update of a store as it is now; the one not asked for longest makes room."""
-        self.solved[str(store.folder), len(store.events)] = delta
-        while len(self.solved) > SOLVED:
+        self.solved[_contents(store)] = delta
+        self.solved.move_to_end(_contents(store))
+        while len(self.solved) > 1 and (len(self.solved) > SOLVED or self._solved_bytes() > SOLVED_BYTES):
             self.solved.popitem(last=False)
+
+    def _solved_bytes(self) -> int:
+        sides = [side for delta in self.solved.values() for side in (delta.a, delta.b)]
+        return sum(part.nbytes for side in sides for part in side.values())
+
+
+def _contents(store: Store) -> tuple[str, ...]:
+    """What the update of a store is solved from: a folder and a number of events may be those of another."""
+    return tuple(entry.made["rows"]["sha256"] for entry in store.in_force)

@@ -20,6 +20,8 @@ from instructedit.types import EditCase, Kind, Probe, Scope, Sentiment
 LONGEST = 2000  # characters of one text
 LARGEST = 4 * 2**20  # bytes of an uploaded file
 MOST = 1000  # edits of one
+MOST_ASKED = 50  # other wordings, or neighbours, that come with an edit
+MOST_PROBES = 200  # questions of any kind that a record of a file may hold
 ENDINGS = (".jsonl", ".json")
 NOT_TEXT = -1  # the size of a file whose bytes are not UTF-8
 KEPT_BY_EDITOR = 8  # neighbours that an editor may hold fast by itself: others tell more
@@ -51,6 +53,8 @@ def read_form(form: Form) -> EditCase:
     texts = (form.prompt, form.target, form.instruction, form.subject, *form.wordings, *form.neighbours)
     for text in texts:
         check_text(text)
+    for name, lines in (("other wordings", form.wordings), ("neighbours", form.neighbours)):
+        _check_count(name, sum(bool(line.strip()) for line in lines), MOST_ASKED)
     _check_needed(form)
     request = Request(
         instruction=form.instruction.strip() or None,
@@ -115,10 +119,25 @@ def read_upload(name: str, content: str, size: int | None = None) -> list[EditCa
     cases = _read_cases(Path(name.replace("\\", "/")).name, content)
     if len(cases) > MOST:
         raise DataError(f"{name} holds {len(cases)} edits. Expected {MOST} at the most: upload it in parts.")
-    for case in cases:
-        for text in (case.prompt, case.target_new, case.instruction):
-            check_text(text)
+    for place, case in enumerate(cases, 1):
+        try:
+            _check_case(case)
+        except DataError as error:
+            raise DataError(f"{name}, edit {place}: {error}") from None
     return cases
+
+
+def _check_case(case: EditCase) -> None:
+    _check_count("questions", len(case.probes), MOST_PROBES)
+    asked = [text for probe in case.probes for text in (probe.prompt, *probe.answers)]
+    own = (case.prompt, case.target_new, case.instruction, case.subject, case.ground_truth)
+    for text in (*own, *asked, *case.positive, *case.negative):
+        check_text(text)
+
+
+def _check_count(what: str, found: int, most: int) -> None:
+    if found > most:
+        raise DataError(f"an edit comes with {found:,} {what}. Expected {most} at the most.")
 
 
 def _read_cases(name: str, content: str) -> list[EditCase]:
