@@ -176,6 +176,9 @@ def test_a_folder_keeps_to_its_settings(tmp_path: Path) -> None:
     claim_folder(tmp_path / "new", {"size": 2, "text": None})
     with pytest.raises(OutputError, match="size was 2 and is 3"):
         claim_folder(tmp_path / "new", {"size": 3, "text": None})
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped" / ".settings.json.x1").write_text("{")  # killed while it wrote them
+    claim_folder(tmp_path / "stopped", {"size": 2})
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="something else"):
         claim_folder(tmp_path, {"size": 2})

@@ -62,7 +62,7 @@ def claim_folder(path: Path, facts: Mapping[str, Any]) -> None:
     """
     place = path / SETTINGS
     if not place.is_file():
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if path.exists() and not (path.is_dir() and not _other_files(path)):
             raise OutputError(
                 f"{path} holds something else. Expected a new folder, or one of this command: choose another "
                 "with --out."
@@ -77,6 +77,11 @@ def claim_folder(path: Path, facts: Mapping[str, Any]) -> None:
     if names:
         told = "; ".join(f"{n} was {_short(old.get(n))} and is {_short(facts.get(n))}" for n in names)
         raise OutputError(f"{path} was begun with other settings: {told}. Choose another folder with --out.")
+
+
+def _other_files(path: Path) -> list[Path]:
+    """What lies in a folder, but for settings that a stopped run was writing."""
+    return [file for file in path.iterdir() if not file.name.startswith(f".{SETTINGS}.")]
 
 
 def _short(value: Any) -> str:
