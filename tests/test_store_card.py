@@ -20,6 +20,7 @@ from instructedit.delta import LowRankDelta
 from instructedit.editors.editor_file import save_editor
 from instructedit.evaluation import generate_greedy
 from instructedit.ledger.entries import Entry
+from instructedit.report import store_card_measures
 from instructedit.report.page import Heading, Table, write_html
 from instructedit.report.store_card import find_contradictions
 from instructedit.report.store_card_measures import TOKENS, measure_beside
@@ -125,7 +126,9 @@ def test_no_change_moves_nothing(llama: Backbone) -> None:
     assert all(part["base"] == part["edited"] for part in carried)
 
 
-def test_what_moved_is_counted_and_shown_with_the_worst_first(llama: Backbone) -> None:
+def test_what_moved_is_counted_and_shown_with_the_worst_first(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     delta, cases = some_delta(llama, 0.3), [tiny_case(0), tiny_case(1)]
     extra = [Probe("locality", "The book was written by a writer who", ("lived in London.",))]
     found = measure_beside(llama, delta, ["0007", "0008"], cases, extra, worst=4)
@@ -147,6 +150,10 @@ def test_what_moved_is_counted_and_shown_with_the_worst_first(llama: Backbone) -
     assert [shown["after"]] == generate_greedy(llama, asked, delta=delta, edits=[0], max_new_tokens=TOKENS)
     assert {case["edit"] for case in worst[ORDINARY]} == {""}
     assert found["failed"]["count"] >= len(found["failed"]["shown"]) > 0
+    monkeypatch.setattr(store_card_measures, "FAILED", 1)
+    few = measure_beside(llama, delta, ["0007", "0008"], cases, extra, worst=4)["failed"]
+    assert (few["count"], len(few["shown"])) == (found["failed"]["count"], 1)
+    assert few["left_out"] == few["count"] - 1 > 0
     assert {case["group"] for case in found["failed"]["shown"]} <= {"rephrase", "portability"}
 
 

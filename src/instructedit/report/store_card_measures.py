@@ -38,8 +38,8 @@ def measure_beside(
     `ids[i]` names `cases[i]`; `count` probes of each sort are asked an edit, and `passages` of ordinary text
     beside the package's own. ``carried`` has shares of right answers, ``moved`` by sort the shares of arg-max
     tokens and of whole answers that stayed and the KL(before ‖ after) in nats a token, each an `Estimate`;
-    ``failed`` lists at most `FAILED` and ``worst`` at most `worst` cases of a sort, with the answers before
-    and after.
+    ``failed`` lists at most `FAILED`, and says how many are left out, and ``worst`` at most `worst` cases of
+    a sort, with the answers before and after.
     """
     rows = _ask(backbone, delta, probe_cases(cases, count, seed), (3 * count, seed), ids)
     rows += _ask(backbone, delta, ordinary_cases(passages), (1, seed), None)
@@ -50,7 +50,11 @@ def measure_beside(
     _write_answers(backbone, delta, [*failed[:FAILED], *(row for part in listed.values() for row in part)])
     return {
         "carried": [_carried(rows, group, metric, seed) for group, metric in CARRIED],
-        "failed": {"count": len(failed), "shown": [_show(row) for row in failed[:FAILED]]},
+        "failed": {
+            "count": len(failed),
+            "left_out": len(failed[FAILED:]),
+            "shown": [_show(row) for row in failed[:FAILED]],
+        },
         "moved": {sort: _moved(part, seed) for sort, part in moved.items()},
         "worst": {sort: [_show(row) for row in part] for sort, part in listed.items()},
     }

@@ -56,9 +56,10 @@ def write_store_card(
 ) -> Report:
     """Measure a store's edits, all in force at once, and write one page about them.
 
-    What was asked and took, what moved that should not have, general ability before and after, and the cases
-    that failed in full. The page needs no other file. --limit cuts every task of lm-eval. Ends with exit
-    code 0 whatever was found: `store check` is the command that fails.
+    What was asked and took, what moved that should not have, general ability before and after, and cases
+    that failed: every edit, up to 100 other questions, the worst of what moved. The page needs no other
+    file. --limit cuts every task of lm-eval. Ends with exit code 0 whatever was found: `store check` is the
+    command that fails.
     """
     from instructedit.ledger.store import Store
     from instructedit.report.page import write_html
@@ -141,4 +142,7 @@ def _tables(card: dict[str, Any]) -> list[Any]:
         if part["probes"]
     ]
     columns = ("should not move", "probes", "changed", "tokens unchanged", "KL")
-    return [make_table(f"{sum(took)} of {len(took)} edits hold", columns, rows)]
+    failed = card["beside"].get("failed", {"count": 0})
+    missed = f"{failed['count']} questions that the edits should have reached were missed"
+    told = [f"{missed}; {failed['left_out']} of them are left out of the card."] if failed["count"] else []
+    return [make_table(f"{sum(took)} of {len(took)} edits hold", columns, rows), *told]
