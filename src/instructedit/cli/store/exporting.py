@@ -9,7 +9,7 @@ from instructedit.cli.keeping import check_folder
 from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice, Switch
 from instructedit.cli.report import Report, make_facts
 from instructedit.cli.store.options import STORE, StoreChoice
-from instructedit.errors import OutputError
+from instructedit.errors import DataError, OutputError
 
 if TYPE_CHECKING:
     from instructedit.ledger.store import Store
@@ -22,6 +22,13 @@ def export_store(
         Literal["lora", "jsonl"], Parameter(help="A PEFT folder, or the requests, one a line.")
     ] = "lora",
     rank: Annotated[int | None, Parameter(help="Cut every layer's LoRA to this rank.")] = None,
+    energy: Annotated[
+        float | None,
+        Parameter(
+            help="Without --rank: cut to the least rank with this share of the squared norm. Left "
+            "out, 0.9999 where no edit shows it, else the whole."
+        ),
+    ] = None,
     force: Annotated[Switch, Parameter(help="Replace what is there.")] = False,
     store: StoreChoice = STORE,
     model: ModelChoice = MODEL,
@@ -32,16 +39,30 @@ def export_store(
     from instructedit.ledger.store import Store
 
     check_folder(out, force=force)
+    cut = _cut_options(to, rank, energy)
     kept = Store(store.store)
     _keep_apart(out.resolve(), kept.folder.resolve())
     plan: dict[str, Any] = {"out": str(out), "to": to, "edits": len(kept.in_force)}
     if common.dry_run:
         return Report(plan, [make_facts("Would write", plan)])
     if to == "lora":
-        plan |= _write_lora(kept, out, model, rank=rank, force=force)
+        if not kept.in_force:
+            raise DataError(f"no edit is in force in {kept.folder}. Make one, or put one back (store redo).")
+        plan |= _write_lora(kept, out, model, force=force, **cut)
     else:
         write_requests(kept, out)
     return Report(plan, [make_facts("Written", plan)])
+
+
+def _cut_options(to: str, rank: int | None, energy: float | None) -> dict[str, Any]:
+    """What the writer is told about ranks. Errors: `DataError` for a cut of requests."""
+    given = {name: value for name, value in (("rank", rank), ("energy", energy)) if value is not None}
+    if given and to == "jsonl":
+        raise DataError(
+            "--to jsonl writes the requests, which have no rank to cut. Leave "
+            f"{' and '.join(f'--{name}' for name in given)} out, or export --to lora."
+        )
+    return given
 
 
 def _keep_apart(out: Path, folder: Path) -> None:
@@ -50,9 +71,8 @@ def _keep_apart(out: Path, folder: Path) -> None:
         raise OutputError(f"{out} is, holds or lies in the store {folder}. Choose a place outside of it.")
 
 
-def _write_lora(
-    store: "Store", out: Path, model: ModelChoice, *, rank: int | None, force: bool
-) -> dict[str, float]:
+def _write_lora(store: "Store", out: Path, model: ModelChoice, **options: Any) -> dict[str, float]:
+    """Solve the edits in force and write them; what the comparison and the cut of ranks came to."""
     from instructedit.cli.store.opening import load_store_pair
     from instructedit.export import save_lora
     from instructedit.ledger.adding import solve_entries
@@ -60,6 +80,10 @@ def _write_lora(
     backbone, editor = load_store_pair(store, model)
     entries = store.in_force
     delta = solve_entries(store, backbone, editor, entries)
-    written = save_lora(delta, out, backbone, rank=rank, cases=[e.case for e in entries], force=force)
-    ranks = max(written.ranks.values())
-    return {"logit_difference": written.difference, "energy_kept": written.energy, "largest_rank": ranks}
+    written = save_lora(delta, out, backbone, cases=[entry.case for entry in entries], **options)
+    return {
+        "logit_difference": written.difference,
+        "rank_cut_difference": written.approximation,
+        "energy_kept": written.energy,
+        "largest_rank": max(written.ranks.values()),
+    }
