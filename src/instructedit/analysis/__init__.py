@@ -1,5 +1,6 @@
 """Which way edits point: factors and deltas of several tasks as directions, in numbers and in pictures."""
 
+from instructedit.analysis.cells import correlate_cells, join_cells
 from instructedit.analysis.collect import STAGES, collect_vectors
 from instructedit.analysis.conditions import Condition, choose_cases, make_conditions
 from instructedit.analysis.correlation import Correlation, correlate
@@ -19,7 +20,9 @@ __all__ = [
     "choose_cases",
     "collect_vectors",
     "correlate",
+    "correlate_cells",
     "draw_embedding",
+    "join_cells",
     "make_conditions",
     "mean_cosines",
     "measure_labels",

@@ -100,6 +100,7 @@ def analyse(
     numbers = {
         "editor": editor.name,
         "model": backbone.name,
+        "checksum": backbone.checksum,
         "settings": {"split": split, "permutations": permutations, "sketch": sketch, "seed": seed},
         "tasks": _count_tasks(cases, trained),
         "rows": rows,

@@ -1,16 +1,18 @@
 """`instructedit analyse`: which way the edits of several tasks point, and what the instruction does to it."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from instructedit.cli.analyse_cells import NUMBERS, join, read_beside, show_cells
 from instructedit.cli.data_files import read_cases
 from instructedit.cli.keeping import check_folder
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
 from instructedit.cli.report import Report, make_table
+from instructedit.errors import DataError
 from instructedit.extras import require
 from instructedit.types import EditCase
 
@@ -50,6 +52,15 @@ class Directions:
     batch: int = 16
     """Edits looked at together; changes the time and nothing else."""
 
+    cells: Path | None = None
+    """Folder of `instructedit experiment`: correlate the numbers with the reliability of its cells."""
+
+    cells_editor: str = ""
+    """Name of the editor in that run's plan; left out, that of --editor."""
+
+    beside: Paths = ()
+    """Folders of earlier analyses of other editors with --cells, whose cells are counted in."""
+
     out: Path | None = None
     """Folder for numbers.json, vectors.safetensors, pca.svg and tsne.svg."""
 
@@ -69,22 +80,41 @@ def analyse_directions(
 ) -> Report:
     """Compare which way the edits of several tasks point: told rightly, nothing, or another task's words.
 
-    Needs the extra `plot`. With --out the vectors are kept and drawn.
+    Needs the extra `plot`. With --out the vectors are kept and drawn. With --cells the numbers of each task
+    are held against its reliability in a run.
     """
     from instructedit.analysis import choose_cases, make_conditions
 
     require("plot", "the analysis")
     check_folder(directions.out, force=directions.force)
+    reliability, beside = _read_cells(directions), read_beside(directions.beside)
     read = read_cases(directions.data, directions.task, sample, skip_bad=directions.skip_bad)
     cases = choose_cases(read)
     if common.dry_run:
         return _plan(cases, len(read), [told.name for told in make_conditions(cases)])
     study = _study(cases, directions, model, sample.seed)
     shown: list[Any] = [_show_numbers(study), _show_turns(study)]
+    if reliability is not None:
+        name = directions.cells_editor or directions.editor
+        study = replace(study, numbers=join(study.numbers, reliability, name, beside, sample.seed))
+        shown += show_cells(study.numbers)
     if directions.out is not None:
         _write(directions.out, study, sample.seed, force=directions.force)
         shown.append(f"Numbers, vectors and pictures are in {directions.out}")
     return Report(study.numbers, shown)
+
+
+def _read_cells(directions: Directions) -> dict[tuple[str, str, str], float] | None:
+    """The reliability of the editor's cells in the run that was named, read before the work begins."""
+    if directions.cells is None:
+        if directions.beside:
+            raise DataError("--beside names other analyses and --cells no run. Expected --cells as well.")
+        return None
+    from instructedit.experiment.reliability import read_reliability
+    from instructedit.experiment.store import RunFolder
+
+    name = directions.cells_editor or directions.editor
+    return read_reliability(RunFolder(directions.cells), name, directions.split)
 
 
 def _plan(cases: list[EditCase], read: int, told: list[str]) -> Report:
@@ -160,7 +190,7 @@ def _write(out: Path, study: "Study", seed: int, *, force: bool) -> None:
 
     labels = {f"{view.condition}/{view.by}": view.labels for view in study.views}
     with new_folder(out, force=force) as place:
-        write_json(place / "numbers.json", study.numbers)
+        write_json(place / NUMBERS, study.numbers)
         save_tensors(place / "vectors.safetensors", study.tensors(), {"labels": json.dumps(labels)})
         for how in EMBEDDINGS:
             write_atomic(place / f"{how}.svg", draw_embedding(study, how, seed))
