@@ -1,6 +1,7 @@
 """Files as people have them: lists and lines, broken records, and the errors they give."""
 
 import json
+import random
 import warnings
 
 import pytest
@@ -54,6 +55,15 @@ def test_a_limit_gives_the_beginning(write, limit):
     assert load_cases(path, limit=limit) == load_cases(path)[:limit]
 
 
+def test_other_topics_are_drawn_as_from_a_list_without_the_own(write):
+    topics = [{"ent": f"topic {n}", "pos": [f"yes {n}"], "neg": [f"no {n}"]} for n in range(40)]
+    for number, case in enumerate(load_cases(write(*topics), seed=4)):
+        draw = random.Random(f"4:{case.case_id}")
+        chosen = draw.sample([topic for topic in topics if topic is not topics[number]], 2)
+        drawn = [draw.choice(topic["pos"] + topic["neg"]) for topic in chosen]
+        assert [probe.answers for probe in case.group("locality")] == [(reply,) for reply in drawn]
+
+
 @pytest.mark.parametrize(
     ("record", "field", "found"),
     [
@@ -64,7 +74,6 @@ def test_a_limit_gives_the_beginning(write, limit):
         ({"prompt": "A is", "target_new": True}, "target_new", "True"),
         ({"prompt": " ", "target_new": "b"}, "prompt", "' '"),
         ({"prompt": {"text": "A"}, "target_new": "b"}, "prompt", "{'text': 'A'}"),
-        ({"prompt": "{} is", "target_new": "b"}, "subject", "''"),
         ({**GOOD, "kind": "alter"}, "kind", "'alter'"),
         ({**GOOD, "scope": "huge"}, "scope", "'huge'"),
         ({**GOOD, "locality": ["x"]}, "locality", "['x']"),
@@ -79,6 +88,11 @@ def test_a_limit_gives_the_beginning(write, limit):
             {"requested_rewrite": {"prompt": "{} is", "subject": "A", "target_new": {}}},
             "requested_rewrite.target_new.str",
             "None",
+        ),
+        (
+            {"requested_rewrite": {"prompt": "{} is", "subject": "", "target_new": {"str": "b"}}},
+            "requested_rewrite.subject",
+            "''",
         ),
         ({"prompt": "A", "probes": "x", "target_new": "b"}, "probes", "'x'"),
         ({"prompt": "A", "probes": [{"group": "near"}], "target_new": "b"}, "probes.group", "'near'"),

@@ -38,6 +38,13 @@ def test_another_name_of_the_subject_belongs_to_a_wide_edit_only():
         assert asked == {role}
 
 
+def test_probes_without_answers_are_no_part_of_a_lesson():
+    for case in (tiny_case(0), tiny_opinion(0)):
+        bare = replace(case, probes=tuple(replace(probe, answers=()) for probe in case.probes))
+        asked = {item.prompt for lesson in maker().make_pair(bare, random.Random(1)) for item in lesson.items}
+        assert not asked & {probe.prompt for probe in bare.probes if probe.group != "rephrase"}
+
+
 def test_the_two_sides_of_a_pair_ask_the_same_texts():
     for case in (tiny_case(3), tiny_opinion(0)):
         first, second = maker().make_pair(case, random.Random(5))

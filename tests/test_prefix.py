@@ -107,6 +107,8 @@ def test_a_text_is_start_prompt_space_answer(llama: Backbone) -> None:
     assert decode(text.ids[1 : text.answer_start]) == "The capital of France is"
     assert decode(text.targets) == " Rome"
     assert [text.ids[p + 1] for p in text.positions] == list(text.targets)
+    line = llama.text("The capital of France\n", "Rome")  # as a chat template has it
+    assert decode(line.ids[1:]) == "The capital of France\nRome"
 
 
 class Scaled(LlamaForCausalLM):

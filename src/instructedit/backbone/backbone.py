@@ -82,7 +82,7 @@ class Backbone:
         return 1 + max(site.block for site in self.sites if names is None or site.name in names)
 
     def text(self, prompt: str, answer: str = "") -> Text:
-        """Tokenise a prompt and the answer that follows it after one space.
+        """Tokenise a prompt and the answer that follows it after one space, or at once on a new line.
 
         Errors: `DataError` when the text does not fit the model's context.
         """
@@ -98,9 +98,10 @@ class Backbone:
         head = self._ids(prompt)
         ids = head
         if answer:
-            ids = self._ids(f"{prompt} {answer}")
+            answer = answer if prompt.endswith("\n") else f" {answer}"
+            ids = self._ids(prompt + answer)
             if ids[: len(head)] != head:  # the answer's first letters merged with the prompt's last
-                ids = head + self._ids(f" {answer}", start=False)
+                ids = head + self._ids(answer, start=False)
         if len(ids) > self.context:
             raise DataError(
                 f"the prompt {prompt[:60]!r}... with its answer has {len(ids)} tokens and the model's "

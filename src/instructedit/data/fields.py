@@ -1,7 +1,7 @@
 """Reading one field of a record: dotted paths, plain text, and answers however they are nested."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from instructedit.errors import DataError
@@ -59,12 +59,23 @@ def read_text(value: Any, field: str) -> str:
     return answers[0] if answers else ""
 
 
-def read_texts(value: Any, field: str) -> list[str]:
-    """Every text of a value in order, stripped; blanks stay, so that parallel lists stay parallel."""
-    return list(_flatten(value, field))
+def read_prompts(value: Any, field: str) -> list[str]:
+    """Every prompt of a value in order, as `strip_prompt` has it; blanks stay, so that lists stay parallel."""
+    return list(_flatten(value, field, strip_prompt))
 
 
-def _flatten(value: Any, field: str) -> Iterator[str]:
+def read_prompt(value: Any, field: str) -> str:
+    """The first prompt of a value that says something; an empty text for none."""
+    return next(filter(None, read_prompts(value, field)), "")
+
+
+def strip_prompt(text: str) -> str:
+    """A prompt without spaces around it; newlines at its end stay: chat templates end so."""
+    body = text.strip()
+    return body + "\n" * text[len(text.rstrip()) :].count("\n") if body else ""
+
+
+def _flatten(value: Any, field: str, strip: Callable[[str], str] = str.strip) -> Iterator[str]:
     if value is None:
         return
     if isinstance(value, dict) and "str" in value:
@@ -72,12 +83,12 @@ def _flatten(value: Any, field: str) -> Iterator[str]:
     if isinstance(value, str):
         if HALF.search(value):
             raise bad_field(field, value, "text in Unicode, not half of a surrogate pair")
-        yield value.strip()
+        yield strip(value)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield str(value)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _flatten(item, field)
+            yield from _flatten(item, field, strip)
     else:
         raise bad_field(field, value, "a text, a list of texts, or a list of such lists")
 

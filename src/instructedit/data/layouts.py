@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from instructedit.data.fields import Record, find
+from instructedit.data.fields import Record, find_first
 from instructedit.errors import DataError, unknown_name
 from instructedit.types import Kind, ProbeGroup, Scope
 
@@ -16,13 +16,14 @@ from instructedit.types import Kind, ProbeGroup, Scope
 class FieldMap:
     """Where one field comes from: the first of `paths` that is filled, else `text`.
 
-    ``{}`` in what `paths` gives is replaced by the text at the path `fill`, and ``{subject}`` in `text` by
-    the subject.
+    ``{}`` in what `paths` gives is replaced by the text at the path `fill`, unless it is named there already;
+    in a `template` always. ``{subject}`` in `text` is replaced by the subject.
     """
 
     paths: tuple[str, ...] = ()
     text: str = ""
     fill: str = ""
+    template: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Layout:
     def fills(self, record: Record) -> bool:
         """Whether every required field can be read from a record."""
         maps = [self.fields[key] for key in self.required]
-        return all(fm.text or any(find(record, path) is not None for path in fm.paths) for fm in maps)
+        return all(fm.text or find_first(record, fm.paths)[1] is not None for fm in maps)
 
 
 @cache
@@ -128,7 +129,7 @@ def parse_layout(name: str, source: dict[str, Any]) -> Layout:
 def _parse_field(value: Any) -> FieldMap:
     if isinstance(value, dict):
         path = value.get("path")
-        return FieldMap((path,) if path else (), value.get("text", ""), value.get("fill", ""))
+        return FieldMap((path,) if path else (), **{k: x for k, x in value.items() if k != "path"})
     return FieldMap((value,) if isinstance(value, str) else tuple(value))
 
 
@@ -162,7 +163,8 @@ def choose_layout(record: Record, task: str = "auto") -> tuple[Layout, Layout]:
     fitting = fitting or next((layout for layout in named if layout.fills(record)), None)
     if fitting:
         return fitting, fitting
-    detected = next((layout for layout in load_layouts() if layout.fits(record)), None)
+    known = [layout for layout in load_layouts() if layout.fits(record)]
+    detected = next((layout for layout in known if layout.fills(record)), known[0] if known else None)
     if detected:
         return detected, named[0] if named else detected
     wanted = " and ".join(named[0].required) if named else "prompt and target_new"

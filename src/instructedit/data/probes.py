@@ -1,6 +1,6 @@
 """The probes of one record: every form in which the published layouts write them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -10,9 +10,11 @@ from instructedit.data.fields import (
     bad_field,
     find,
     read_answers,
+    read_prompt,
+    read_prompts,
     read_text,
-    read_texts,
     strip_number,
+    strip_prompt,
 )
 from instructedit.data.layouts import ProbeMap
 from instructedit.types import EditCase, Probe, ProbeGroup
@@ -22,7 +24,7 @@ def read_probes(case: EditCase, record: Record, probe_map: ProbeMap) -> list[Pro
     """The probes that one probe map finds in a record of an edit; DataError names the field.
 
     Probes without a prompt's text are left out, and so are those whose answers the record should name and
-    does not.
+    does not; a probe of locality is asked without any, where the record names none.
     """
     if probe_map.nested:
         return list(_nested_probes(record, probe_map))
@@ -30,12 +32,19 @@ def read_probes(case: EditCase, record: Record, probe_map: ProbeMap) -> list[Pro
         return list(_listed_probes(record, probe_map.listed))
     prompts = [text.replace("{subject}", case.subject) for text in probe_map.text]
     for path in probe_map.prompts:
-        prompts += [_tidy(text, probe_map) for text in read_texts(find(record, path), path)]
+        prompts += [_tidy(text, probe_map) for text in read_prompts(find(record, path), path)]
     prompts = [prompt for prompt in prompts if prompt][: probe_map.take]
     if not probe_map.answers:
         return [Probe(probe_map.group, prompt, _wanted(case, prompt), probe_map.name) for prompt in prompts]
-    answers = read_answers(find(record, probe_map.answers), probe_map.answers)
-    return [Probe(probe_map.group, prompt, answers, probe_map.name) for prompt in prompts if answers]
+    told = find(record, probe_map.answers)
+    answers = read_answers(told, probe_map.answers)
+    asked = prompts if _is_whole(probe_map, answers, told) else []
+    return [Probe(probe_map.group, prompt, answers, probe_map.name) for prompt in asked]
+
+
+def _is_whole(probe_map: ProbeMap, answers: Sequence[str], told: Any) -> bool:
+    """Whether a probe can be asked: one of locality needs no answer, and may name none."""
+    return bool(answers) or (told is None and probe_map.group == "locality")
 
 
 def _wanted(case: EditCase, prompt: str) -> tuple[str, ...]:
@@ -49,7 +58,7 @@ def _tidy(prompt: str, probe_map: ProbeMap) -> str:
         prompt = strip_number(prompt)
     if probe_map.question:
         return as_question(prompt, probe_map.strip_prefix)
-    return prompt.removeprefix(probe_map.strip_prefix).strip()
+    return strip_prompt(prompt.removeprefix(probe_map.strip_prefix))
 
 
 def _nested_probes(record: Record, probe_map: ProbeMap) -> Iterator[Probe]:
@@ -61,23 +70,23 @@ def _nested_probes(record: Record, probe_map: ProbeMap) -> Iterator[Probe]:
         if name in probe_map.without or (probe_map.only and name not in probe_map.only):
             continue
         field = f"{probe_map.nested}.{name}"
-        for entry in entries if isinstance(entries, list) else [entries]:
-            for prompt, answers in _read_entry(entry, field):
+        for entry in entries if isinstance(entries, list) else [entries] if entries else []:
+            for prompt, answers in _read_entry(entry, field, probe_map):
                 yield Probe(probe_map.group, prompt, answers, name)
 
 
-def _read_entry(entry: Any, field: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Prompts and answers of one entry; entries without a prompt's text or an answer are left out."""
+def _read_entry(entry: Any, field: str, probe_map: ProbeMap) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Prompts and answers of one entry; those without a prompt's text or an answer are left out."""
     if not isinstance(entry, dict) or "prompt" not in entry:
         raise bad_field(field, entry, "an object with prompt and ground_truth")
     truth = entry.get("ground_truth")
-    prompts = read_texts(entry["prompt"], f"{field}.prompt")
+    prompts = read_prompts(entry["prompt"], f"{field}.prompt")
     truths = truth if len(prompts) > 1 and isinstance(truth, list) else [truth] * len(prompts)
     if len(truths) != len(prompts):
         raise bad_field(f"{field}.ground_truth", truth, f"one answer for each of {len(prompts)} prompts")
     for prompt, answer in zip(prompts, truths, strict=True):
         answers = read_answers(answer, f"{field}.ground_truth")
-        if prompt and answers:
+        if prompt and _is_whole(probe_map, answers, answer):
             yield prompt, answers
 
 
@@ -88,7 +97,7 @@ def _listed_probes(record: Record, field: str) -> Iterator[Probe]:
             raise bad_field(f"{field}.group", entry.get("group"), " or ".join(get_args(ProbeGroup)))
         answers = read_answers(entry.get("answers"), f"{field}.answers")
         name = read_text(entry.get("name"), f"{field}.name")
-        yield Probe(group, read_text(entry.get("prompt"), f"{field}.prompt"), answers, name)
+        yield Probe(group, read_prompt(entry.get("prompt"), f"{field}.prompt"), answers, name)
 
 
 def read_objects(value: Any, field: str) -> list[Record]:

@@ -1,10 +1,19 @@
 """One record and a layout become edits."""
 
 import hashlib
+import re
 from dataclasses import asdict, replace
 from typing import Any, get_args
 
-from instructedit.data.fields import Record, bad_field, find, find_first, read_answers, read_text
+from instructedit.data.fields import (
+    Record,
+    bad_field,
+    find,
+    find_first,
+    read_answers,
+    read_prompt,
+    read_text,
+)
 from instructedit.data.layouts import FieldMap, Layout
 from instructedit.data.probes import read_probes
 from instructedit.types import EditCase, Kind, Scope, Sentiment
@@ -72,15 +81,19 @@ def _read_field(record: Record, layout: Layout, key: str, subject: str) -> str:
     if field_map is None:
         return ""
     path, value = find_first(record, field_map.paths) if field_map.paths else ("", None)
-    text = read_text(value, path)
+    text = read_prompt(value, path) if key == "prompt" else read_text(value, path)
     if not text:
         return field_map.text.replace("{subject}", subject)
-    if field_map.fill and "{}" in text:
-        filler = read_text(find(record, field_map.fill), field_map.fill)
-        if not filler:
-            raise bad_field(field_map.fill, filler, f"a subject to fill the gap in {text!r}")
-        text = text.replace("{}", filler)
-    return text
+    return _fill_gap(text, record, field_map) if field_map.fill and "{}" in text else text
+
+
+def _fill_gap(text: str, record: Record, field_map: FieldMap) -> str:
+    """A text with the subject in its gap; where it names that already, or has none, ``{}`` means itself."""
+    filler = read_text(find(record, field_map.fill), field_map.fill)
+    if field_map.template and not filler:
+        raise bad_field(field_map.fill, filler, f"a subject to fill the gap in {text!r}")
+    named = re.search(rf"(?<!\w){re.escape(filler)}(?!\w)", text, re.IGNORECASE) is not None
+    return text if not filler or (named and not field_map.template) else text.replace("{}", filler)
 
 
 def _with_sentiment(case: EditCase, layout: Layout, both: bool, seed: int) -> list[EditCase]:

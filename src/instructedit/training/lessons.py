@@ -118,7 +118,7 @@ class LessonMaker:
         own = [
             probe
             for probe in case.group("locality")
-            if case.kind != "erase" or case.target_new not in probe.answers
+            if probe.answers and (case.kind != "erase" or case.target_new not in probe.answers)
         ]
         items += [Item("keep", "own", p.prompt, p.answers[0]) for p in _draw(own, config.own, rng)]
         missing = config.own - min(len(own), config.own)
@@ -137,7 +137,7 @@ class LessonMaker:
 
     def _consequences(self, case: EditCase) -> tuple[Probe, ...]:
         """What only a wide instruction includes: facts that follow, and other names of the subject."""
-        return case.group("portability") if case.kind in FACT_KINDS else ()
+        return tuple(p for p in case.group("portability") if p.answers) if case.kind in FACT_KINDS else ()
 
     def _portability(self, case: EditCase, rng: random.Random) -> list[Item]:
         """What follows from the edit: fitted under a wide instruction, kept under a narrow one."""
@@ -175,7 +175,7 @@ class LessonMaker:
         ):
             prompt = rng.choice(prompts) if rng.random() < 0.6 else case.prompt
             items += [Item("good", "reply", prompt, good), Item("bad", "reply", prompt, bad)]
-        own = case.group("locality")
+        own = [probe for probe in case.group("locality") if probe.answers]
         items += [Item("keep", "own", p.prompt, p.answers[0]) for p in _draw(own, config.own, rng)]
         return items + self._others(case, rng, config.others)
 
