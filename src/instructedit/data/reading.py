@@ -63,7 +63,7 @@ def load_cases(
         raise DataError(
             f"{path}: found no usable record, expected one JSON object a line, or a JSON list of them"
         )
-    return _add_other_topics(cases, others, seed)[:limit]
+    return _add_other_topics(cases, others, seed, limit)
 
 
 def case_from_request(record: dict[str, Any], task: str = "auto") -> EditCase:
@@ -125,15 +125,21 @@ def _parse(text: str) -> Any:
         return ValueError("nested too deeply")
 
 
-def _add_other_topics(cases: Sequence[EditCase], others: dict[int, OtherTopics], seed: int) -> list[EditCase]:
-    """Gives the edits in `others` locality probes: questions about other topics, with a reply of each."""
+def _add_other_topics(
+    cases: Sequence[EditCase], others: dict[int, OtherTopics], seed: int, limit: int | None
+) -> list[EditCase]:
+    """The first `limit` edits; those in `others` get locality probes: questions about other topics of the
+    file, with a reply of each."""
     pool = {cases[index].subject.casefold(): cases[index] for index in others}
-    filled = list(cases)
-    for index, spec in others.items():
-        case = cases[index]
-        rng = random.Random(f"{seed}:{case.case_id}")
-        topics = [topic for key, topic in pool.items() if key != case.subject.casefold()]
-        chosen = rng.sample(topics, min(spec.count, len(topics)))
+    topics, place_of = list(pool.values()), {key: place for place, key in enumerate(pool)}
+    filled = list(cases[:limit])
+    for index, case in enumerate(filled):
+        if (spec := others.get(index)) is None:
+            continue
+        rng, own = random.Random(f"{seed}:{case.case_id}"), place_of[case.subject.casefold()]
+        rest = range(len(topics) - 1)  # all topics but its own, which the drawn ones step over
+        drawn = rng.sample(rest, min(spec.count, len(rest)))
+        chosen = [topics[place + (place >= own)] for place in drawn]
         probes = tuple(
             Probe(
                 spec.group,
