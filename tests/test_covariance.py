@@ -88,7 +88,9 @@ def test_ordinary_text_is_read_from_lines_and_records(
     plain.write_text("short line\n" + "word " * 70)
     assert len(ordinary_texts(llama, str(plain))) == 3
     records.write_text(
-        '{"question": "who wrote the book", "answer": ["a writer"]}\n{"text": "one two three four five"}'
+        '\ufeff{"question": "who wrote the book", "answer": ["a writer"]}\n\n'
+        '{"text": "one two three\u2028four five"}\n',
+        encoding="utf-8",
     )
     read = [llama.tokenizer.decode(text.ids[1:]) for text in ordinary_texts(llama, str(records))]
     assert read == ["who wrote the book a writer", "one two three four five"]

@@ -60,13 +60,16 @@ def plain_digest() -> str:
 
 def _read(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        whole = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"cannot read {path}: {error}. Expected a text or JSON-lines file in UTF-8."
         ) from error
-    if path.suffix == ".jsonl":
-        lines = [_record(path, *numbered) for numbered in enumerate(lines, 1)]
+    if path.suffix == ".jsonl":  # its texts may hold other ends of lines
+        numbered = [pair for pair in enumerate(whole.split("\n"), 1) if pair[1].strip()]
+        lines = [_record(path, number, line) for number, line in numbered]
+    else:
+        lines = whole.splitlines()
     return [passage for line in lines for passage in _cut(line.split())]
 
 
