@@ -9,6 +9,8 @@ import torch
 from cli_run import PatientEditor, Run, use_editor
 from instructedit.data import load_cases
 from instructedit.delta import LowRankDelta
+from instructedit.editors.registry import METHODS
+from instructedit.training.config import config_names
 from tiny_models import tiny_backbone
 
 PROMPT, TARGET = "The capital of France is", "Rome"
@@ -82,6 +84,20 @@ def test_ls_lists_names(cli: Run, what: str, name: str) -> None:
     assert code == 0
     assert name in {next(iter(row.values())) for row in json.loads(out)}
     assert name in cli("ls", what).out
+
+
+def test_ls_editors_lists_whatever_makes_edits(cli: Run) -> None:
+    """With its paper, whether it has to be trained first, and what its result is."""
+    rows = {row["editor"]: row for row in json.loads(cli("ls", "editors", "--json").out)}
+    assert {"default", *config_names(), *METHODS} == rows.keys()
+    told = {n: (row["paper"][-10:], row["needs training"], row["result"]) for n, row in rows.items()}
+    assert told["ke"] == ("2104.08164", True, "delta")
+    assert told["mend"] == ("2110.11309", True, "delta")
+    assert told["malmen"] == ("2311.04661", True, "delta")
+    assert told["paper"] == told["instructedit"] == ("2402.16123", True, "delta")
+    assert told["default"] == ("2402.16123", False, "delta")
+    assert told["grace"] == ("2211.11031", False, "codebook")
+    assert told["ike"] == ("2305.12740", False, "context")
 
 
 def test_data_make_writes_edits_that_are_read_back(cli: Run, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """`instructedit ls`: the names that the other commands take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from instructedit.cli.options import COMMON, Common
@@ -16,8 +16,8 @@ def list_names(what: What, /, *, common: Common = COMMON) -> Report:
     Parameters
     ----------
     what
-        models, editors (trained ones), methods (of editing), tasks, configs (of a training) or instructions
-        (how many wordings each task has).
+        models, editors (trained, to be trained and without a training), methods (those without, and where
+        they edit), tasks, configs (of a training) or instructions (how many wordings each task has).
     """
     columns, rows = LISTINGS[what]()
     data = [dict(zip(columns, row, strict=True)) for row in rows]
@@ -35,25 +35,44 @@ def _models() -> Listing:
 
 
 def _editors() -> Listing:
+    """Whatever makes edits: files of trained editors, what is trained first, and methods."""
+    columns = ("editor", "paper", "needs training", "result", "here", "note")
+    return columns, [*_files(), *_trainings(), *_untrained()]
+
+
+def _files() -> Iterator[tuple[object, ...]]:
     from instructedit.cli.loading import EDITORS, find_editor
     from instructedit.editors.editor_file import read_header
+    from instructedit.editors.instructed import EditorConfig
+    from instructedit.editors.registry import find_trained
 
-    rows: list[tuple[object, ...]] = []
     for name in EDITORS:
         path = find_editor(name)
         header = read_header(path) if path.is_file() else {}
-        model, tasks = header.get("model", {}).get("name"), ", ".join(header.get("tasks", ()))
-        rows.append((name, path.is_file(), model, tasks, str(path)))
-    return ("editor", "here", "model", "tasks", "file"), rows
+        kind = find_trained(header.get("editor", {}).get("kind", EditorConfig.kind)).settings
+        tasks = ", ".join(header.get("tasks", ()))
+        note = f"for {header['model']['name']}, trained on {tasks}: {path}" if header else str(path)
+        yield (name, kind.paper, False, kind.result, bool(header), note)
+
+
+def _trainings() -> Iterator[tuple[object, ...]]:
+    from instructedit.training.config import config_names, named_config
+
+    for name in config_names():
+        kind = named_config(name).editor
+        yield (name, kind.paper, True, kind.result, False, f"instructedit train {name}")
+
+
+def _untrained() -> Iterator[tuple[object, ...]]:
+    from instructedit.editors.registry import METHODS, find_method
+
+    for name in METHODS:
+        kind = find_method(name)
+        yield (name, kind.paper, False, kind.result, True, _place(kind))
 
 
 def _methods() -> Listing:
-    from instructedit.editors.registry import METHODS, find_method
-
-    rows: list[tuple[object, ...]] = []
-    for name in METHODS:
-        kind = find_method(name)
-        rows.append((name, kind.paper, kind.result, _place(kind)))
+    rows: list[tuple[object, ...]] = [(row[0], row[1], row[3], row[5]) for row in _untrained()]
     return ("method", "paper", "result", "where"), rows
 
 

@@ -26,6 +26,8 @@ Pair = tuple[Float[Tensor, "b r d_in"], Float[Tensor, "b d_out r"]]
 class KnowledgeConfig(EditorConfig):
     """The settings of a KE editor; of `transform`, `rank` is its size and `log_step` its first step."""
 
+    paper: ClassVar[str] = "De Cao et al. 2021, arXiv 2104.08164"
+
     name: str = "ke"
     transform: TransformConfig = field(
         default_factory=lambda: TransformConfig(rank=128, code=0, aggregation="sum", directions=0)

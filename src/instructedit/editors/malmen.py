@@ -17,6 +17,8 @@ from instructedit.site_rows import SiteRows
 class MALMENConfig(EditorConfig):
     """The settings of a MALMEN editor, as `MENDConfig`."""
 
+    paper: ClassVar[str] = "Tan et al. 2024, arXiv 2311.04661"
+
     name: str = "malmen"
     transform: TransformConfig = field(default_factory=lambda: TransformConfig(code=0, directions=0))
     kind: str = "malmen"  # type: ignore[misc]  # a field here, so that files say it

@@ -16,6 +16,8 @@ from instructedit.statistics import SiteStatistics
 class MENDConfig(EditorConfig):
     """The settings of a MEND editor; `transform.depth` layers, two in the paper, of rank `transform.rank`."""
 
+    paper: ClassVar[str] = "Mitchell et al. 2022, arXiv 2110.11309"
+
     name: str = "mend"
     transform: TransformConfig = field(
         default_factory=lambda: TransformConfig(code=0, aggregation="sum", directions=0)

@@ -15,6 +15,7 @@ from instructedit.editors.neighbours import Neighbours
 from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.polish import PolishConfig
 from instructedit.editors.practice import fitting, make_practice, widen
+from instructedit.editors.registry import Result
 from instructedit.editors.stance import StanceConfig
 from instructedit.editors.together import TogetherConfig
 from instructedit.editors.writing import WriteConfig
@@ -37,6 +38,8 @@ class EditorConfig:
     """
 
     kind: ClassVar[str] = "instructed"  # as `registry.TRAINED`
+    paper: ClassVar[str] = "Zhang et al. 2024, arXiv 2402.16123"  # this and the next as a `Method` has them
+    result: ClassVar[Result] = "delta"
 
     name: str = "instructedit"
     prefix: bool = False
