@@ -180,6 +180,8 @@ def test_a_folder_that_exists_is_left_alone(cli: Run, folder: Path, tmp_path: Pa
     assert code == 6
     assert "--force" in err
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
+    assert edit(cli, folder, PROMPT, TARGET, "--out", out, "--force").code == 6  # it is nobody's result
+    (out / "instructedit.json").write_text("{}")
     assert edit(cli, folder, PROMPT, TARGET, "--out", out, "--force").code == 0
     assert not (out / "mine.txt").exists()
 

@@ -1,6 +1,9 @@
 """What is stored appears whole or not at all, and a refused write is one message."""
 
 import errno
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 from instructedit.errors import OutputError
 from instructedit.storage import (
+    check_place,
     load_tensors,
     new_folder,
     read_json,
@@ -101,6 +105,71 @@ def test_a_folder_is_replaced_only_on_request(tmp_path: Path) -> None:
         (folder / "missing").rename(tmp_path)
     assert names(target) == ["new"]
     assert names(tmp_path) == ["result"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_folder_that_cannot_be_replaced_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    target = tmp_path / "result"
+    with new_folder(target) as folder:
+        (folder / "old").touch()
+    real, calls = Path.replace, []
+
+    def replace(source: Path, goal: Path) -> Path:
+        calls.append(source)
+        if len(calls) == failing:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return real(source, goal)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OutputError, match="Invalid cross-device link"), new_folder(target, force=True):
+        pass
+    assert names(tmp_path) == ["result"]
+    assert names(target) == ["old"]
+
+
+@pytest.mark.parametrize("how", ["kill", "full"])
+def test_a_folder_is_whole_wherever_its_replacement_stops(tmp_path: Path, how: str) -> None:
+    driver = Path(__file__).parent / "storage_crashes.py"
+    subprocess.run([sys.executable, str(driver), str(tmp_path), how], check=True, timeout=240)
+    places = sorted(tmp_path.iterdir())
+    assert len(places) > 10
+    gone = 0
+    for place in places:
+        target = place / "result"
+        gone += not target.exists()
+        with suppress(OutputError):
+            check_place(target, force=False)
+        assert names(target) in (["old"], ["new"])
+        assert read_json(next(target.iterdir())) == ["whole"]
+        with new_folder(target, force=True) as folder:
+            (folder / "newer").touch()
+        assert names(target) == ["newer"]
+    assert gone < 3
+
+
+@pytest.mark.parametrize("inside", ["store.json", "office/store.json"])
+def test_a_store_is_never_replaced(tmp_path: Path, inside: str) -> None:
+    write_json(tmp_path / "result" / inside, {})
+    with pytest.raises(OutputError, match="is a store"), new_folder(tmp_path / "result", force=True):
+        pass
+    assert (tmp_path / "result" / inside).is_file()
+
+
+def test_a_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="is a file"), new_folder(tmp_path / "notes.txt", force=True):
+        pass
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_errors_of_other_libraries_say_that_the_disk_is_full(tmp_path: Path) -> None:
+    said = "Error while serializing: I/O error: No space left on device (os error 28)"
+    for error, kind in ((RuntimeError(said), OutputError), (RuntimeError("other"), RuntimeError)):
+        with pytest.raises(kind), new_folder(tmp_path / "result"):
+            raise error
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool])

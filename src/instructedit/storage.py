@@ -1,16 +1,17 @@
 """Everything the project stores goes through here: safetensors and JSON, written whole or not at all."""
 
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instructedit.errors import DataError, OutputError, one_line
+from instructedit.errors import DataError, InstructEditError, OutputError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,9 +40,9 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         raise cannot_write(path, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> OutputError:
+def cannot_write(path: Path, error: Exception) -> OutputError:
     """The one message for a write that the system refused."""
-    reason = error.strerror or type(error).__name__
+    reason = getattr(error, "strerror", None) or one_line(error) or type(error).__name__
     return OutputError(
         f"cannot write {path}: {reason}. Free some space or choose another place, then run it again."
     )
@@ -77,11 +78,12 @@ def read_yaml(path: Path, what: str, expected: str = "Expected a YAML file.") ->
 def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` when the block ends well and vanishes when it does not.
 
-    Errors: `OutputError` when `path` exists and `force` is not given, or cannot be written.
+    Errors: `OutputError` as `check_place`, and when `path` is a file or cannot be written.
     """
     path = Path(path)
-    if path.exists() and not force:
-        raise OutputError(f"{path} exists already. Choose another folder, or pass --force to replace it.")
+    check_place(path, force=force)
+    if path.is_file():
+        raise OutputError(f"{path} is a file, and a folder is to be written. Choose another place.")
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,22 +91,60 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o755)
         _replace_folder(temporary, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    except InstructEditError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and "(os error " not in str(error):
+            raise
+        raise cannot_write(path, error) from error  # safetensors and tokenizers hand on Rust's errors
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_place(path: Path, *, force: bool) -> None:
+    """See that something new may be written at `path`; with `force`, in the place of what is there.
+
+    What a killed process had set aside to replace it is put back first.
+    Errors: `OutputError` when it exists and `force` is not given, or when it is a store or holds one.
+    """
+    old = next(path.parent.glob(f"{_aside(glob.escape(path.name))}*/{glob.escape(path.name)}"), None)
+    if old is not None and not path.exists():
+        with suppress(OSError):
+            old.replace(path)
+            old.parent.rmdir()
+    if path.exists() and not force:
+        raise OutputError(f"{path} exists already. Choose another folder, or pass --force to replace it.")
+    if store := next((found for depth in ("", "*/") for found in path.glob(f"{depth}store.json")), None):
+        raise OutputError(
+            f"{store.parent} is a store, the record of edits, and is not replaced. Choose another place, or "
+            "remove it yourself."
+        )
+
+
+def _aside(name: str) -> str:
+    """How the folder is called, but for an ending, in which what was at `name` waits to be replaced."""
+    return f".{name}.old."
+
+
 def _replace_folder(source: Path, path: Path) -> None:
-    """Rename `source` to `path`; an older `path` steps aside first and is removed last."""
+    """Rename `source` to `path`; an older `path` steps aside first, comes back on failure, and goes last."""
     if not path.exists():
         source.replace(path)
         return
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old.")) / path.name
-    path.replace(aside)
-    source.replace(path)
-    shutil.rmtree(aside.parent, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(dir=path.parent, prefix=_aside(path.name)))
+    aside = place / path.name
+    try:
+        path.replace(aside)
+        source.replace(path)
+    except OSError:
+        if aside.exists():
+            aside.replace(path)
+        with suppress(OSError):
+            place.rmdir()
+        raise
+    aside.replace(place / "replaced")  # half removed, it must not be put back
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def save_tensors(

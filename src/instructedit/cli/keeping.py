@@ -6,20 +6,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instructedit.errors import OutputError
+from instructedit.storage import check_place
 from instructedit.types import EditCase
 
 if TYPE_CHECKING:
     from instructedit.backbone import Backbone
     from instructedit.delta import LowRankDelta
 
+RESULTS = (
+    "instructedit.json",
+    "0001/instructedit.json",
+    "summary.json",
+    "numbers.json",
+)  # one marks a folder
+
 
 def check_folder(path: Path | None, *, force: bool) -> None:
     """Refuse a folder that exists before any work is done.
 
-    Errors: `OutputError` when it exists and `force` is not given.
+    Errors: `OutputError` as `check_place`, and with `force` for a folder that no command here has written.
     """
-    if path is not None and path.exists() and not force:
-        raise OutputError(f"{path} exists already. Choose another folder, or pass --force to replace it.")
+    if path is None:
+        return
+    check_place(path, force=force)
+    if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in RESULTS):
+        raise OutputError(
+            f"{path} holds something else than a result of this program (none of {', '.join(RESULTS)}), so "
+            "--force does not replace it. Choose another folder, or remove it yourself."
+        )
 
 
 def keep_edits(
