@@ -49,9 +49,12 @@ def visitor(browser: "sync_api.Browser", url: str) -> Iterator[Visitor]:
 
 
 def test_an_edit_is_made_seen_and_taken_back(visitor: Visitor) -> None:
+    visitor.page.click("#back")
+    expect(visitor.page.locator("#result")).to_contain_text("No edit was made here yet")
     result = visitor.edit("The capital of France is", "Rome")
     expect(result).to_contain_text("The capital of France is → Rome")
     first = result.locator("tbody tr").first
+    expect(result).to_contain_text("probability in percent")
     expect(first).to_contain_text("the prompt")
     expect(first.locator("td").nth(1).locator(".ie-token")).not_to_have_count(0)
     expect(first.locator("td").nth(3)).to_contain_text("before")
@@ -64,6 +67,8 @@ def test_an_edit_is_made_seen_and_taken_back(visitor: Visitor) -> None:
     visitor.wait_for_edits(0)
     visitor.open_tab("Edits")
     expect(visitor.page.locator("#edits")).to_contain_text("undone")
+    visitor.page.click("#redo")
+    expect(visitor.page.locator("#undone")).to_contain_text("No edit was chosen")
     visitor.choose_first("#chosen")
     visitor.page.click("#redo")
     expect(visitor.page.locator("#undone")).to_contain_text("In force again: 0001")

@@ -36,7 +36,7 @@ def cancel_at(functions: Functions, token: str, word: str):
     return tell
 
 
-@pytest.mark.parametrize("word", ["Reading", "Solving", "Asking"])
+@pytest.mark.parametrize("word", ["Reading", "Putting", "Asking"])
 def test_cancelled_work_changes_nothing(functions: Functions, token: str, word: str) -> None:
     with pytest.raises(WorkCancelledError):
         functions.edit(token, FRANCE, tell=cancel_at(functions, token, word))

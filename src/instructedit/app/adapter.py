@@ -23,7 +23,7 @@ def write_adapter(book: Book, out: Path, work: Work) -> Path:
     backbone = book.pair.backbone
     with book.pair.at_work(work), tempfile.TemporaryDirectory(dir=out.parent) as place:
         store = Store(book.folder)  # as it is once the others are done
-        work.step(0, 2, "Solving the edits in force")
+        work.step(0, 2, "Putting the edits in force together")
         delta = book.pair.solve(store)
         if delta is None:
             raise DataError("no edit is in force, so there is nothing to download. Make an edit first.")

@@ -116,8 +116,8 @@ def _edit_functions(functions: Functions) -> list[Callable[..., Any]]:
             scope: wide: what follows from it changes as well; narrow: this statement only.
             subject: What the edit is about; guessed where it is empty, needed for a sentiment.
             sentiment: positive or negative, for the kind sentiment.
-            wordings: Other wordings of the prompt, asked before and after.
-            neighbours: Prompts that shall stay as they are, asked before and after.
+            wordings: Other wordings of the prompt, asked before and after; empty: some are made.
+            neighbours: Prompts whose answers shall stay, asked before and after; empty: some are found.
             replace: Let this edit replace one that contradicts it.
             by: Who asks for it.
         """
@@ -154,7 +154,7 @@ def _record_functions(functions: Functions) -> list[Callable[..., Any]]:
 
         Args:
             session: The token that open_session gave.
-            edits: Ids of the edits.
+            edits: Ids of the edits, 50 at the most.
         """
         return functions.look(session, edits)
 

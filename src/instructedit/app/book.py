@@ -64,7 +64,7 @@ class Book:
             work.step(place, count, f"Reading edit {place + 1} of {count}")
 
         drafts = draft_edits(writer, backbone, self.pair.editor, plan, words, reading=reading)
-        work.step(count, count, f"Solving {len(writer.in_force) + count} edits together")
+        work.step(count, count, f"Putting {len(writer.in_force) + count} edits together")
         delta = solve_with(writer, backbone, self.pair.editor, drafts)
         work.step(count, count, "Asking before and after")
         measured = measure_edits(backbone, delta, plan.cases, words)
@@ -92,7 +92,7 @@ class Book:
             store = Store(self.folder)  # as it is once the others are done
             entries = list({entry.id: entry for entry in map(store.find, names)}.values())
             words = [entry.made["instruction"] for entry in entries]
-            work.step(0, 2, "Solving the edits in force")
+            work.step(0, 2, "Putting the edits in force together")
             delta = self.pair.solve(store) or change_nothing(backbone)
             work.step(1, 2, "Asking before and after")
             measured = measure_edits(backbone, delta, [entry.case for entry in entries], words)

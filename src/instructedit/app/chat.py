@@ -52,7 +52,8 @@ def _prompt(backbone: Backbone, message: str, turns: Sequence[Turn], side: int, 
         return message
     if not has_template(backbone):
         raise DataError(
-            "this model has no form of a conversation. Choose 'text': it continues what you write."
+            "this model has no form of a conversation. Choose to continue the text (for programs: the style "
+            "'text')."
         )
     messages = []
     for turn in turns:

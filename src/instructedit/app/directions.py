@@ -20,7 +20,7 @@ SHOWN = ("gradient before", "gradient after", "delta")
 TITLES = {
     "gradient before": "The gradient as the model gives it",
     "gradient after": "The same behind the trained editor",
-    "delta": "The change of the weights",
+    "delta": "The change of the weights that one pass makes of it",
 }
 THIS = "this edit"
 

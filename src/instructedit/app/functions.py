@@ -109,7 +109,7 @@ class Functions:
         with self.desk.working(token, tell) as (session, work):
             book = self.desk.book(session)
             with book.pair.at_work(work):
-                work.step(0, 1, "Both are writing")
+                work.step(0, 1, "Both models are writing")
                 delta = book.pair.solve(Store(book.folder))
                 base, edited = reply_twice(book.pair.backbone, delta, message, turns, style, tokens)
         return {"base": base, "edited": edited}

@@ -10,10 +10,11 @@ GROUPS = {
     "instructed": "with its instruction in front",
     "rephrase": "asked in other words",
     "neighbour": "a neighbour, to be left alone",
-    "asked": "asked",
+    "asked": "your question",
 }
 COLUMNS = ("id", "now", "took", "prompt", "target", "kind", "scope", "time", "by")
 WIDTHS = ("6%", "9%", "6%", "24%", "14%", "10%", "7%", "16%", "8%")
+NO_WORDS = "<span class='ie-note'>nothing</span>"
 LISTED = 20  # edits of an upload that are shown by themselves
 
 
@@ -64,7 +65,8 @@ def show_questions(questions: Sequence[Mapping[str, Any]], *, sentiment: bool = 
     wanted = "wanted replies are likelier" if sentiment else "probability of the wanted answer"
     head = "".join(f"<th>{name}</th>" for name in ("asked", "before", "after", wanted))
     rows = "".join(_row(question) for question in questions)
-    return f"<table class='ie-table'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    legend = "<p class='ie-note'>Below each token of an answer stands its probability in percent.</p>"
+    return f"{legend}<table class='ie-table'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _row(question: Mapping[str, Any]) -> str:
@@ -78,7 +80,7 @@ def _row(question: Mapping[str, Any]) -> str:
 def show_tokens(tokens: Sequence[Mapping[str, Any]]) -> str:
     """An answer, each token over its probability in percent, the likelier the darker."""
     if not tokens:
-        return "<span class='ie-note'>nothing</span>"
+        return NO_WORDS
     return "".join(
         f"<span class='ie-token' style='--p:{token['p']:.3f}'><b>{escape(token['token']) or '&nbsp;'}</b>"
         f"<i>{100 * token['p']:.0f}</i></span>"
@@ -118,7 +120,7 @@ def show_chat(turns: Sequence[Sequence[str]]) -> str:
     parts = []
     for said, base, edited in turns:
         replies = "".join(
-            f"<div><small>{name}</small><p>{escape(text) or '…'}</p></div>"
+            f"<div><small>{name}</small><p>{escape(text) or NO_WORDS}</p></div>"
             for name, text in (("base model", base), ("edited model", edited))
         )
         parts.append(f"<p class='ie-said'>{escape(said)}</p><div class='ie-two'>{replies}</div>")
@@ -134,7 +136,8 @@ def show_facts(facts: Mapping[str, Any]) -> str:
     )
     return (
         f"<p class='ie-facts'>Model <b>{escape(facts['model'])}</b>, editor <b>{escape(facts['editor'])}</b> "
-        f"({facts['layers']} layers). Edits: <b>{facts['in_force']} in force</b>, {whose}.</p>"
+        f"(trained to change {facts['layers']} of its layers). "
+        f"Edits: <b>{facts['in_force']} in force</b>, {whose}.</p>"
     )
 
 

@@ -72,7 +72,11 @@ def _lay_frame(functions: Functions) -> Frame:
             elem_id="editor",
         )
         by = gr.Textbox(
-            "", label="Your name", info="Kept beside what you do", visible=desk.store is not None, max_lines=1
+            "",
+            label="Your name",
+            info="Written beside your edits, for all who see them",
+            visible=desk.store is not None,
+            max_lines=1,
         )
 
     def choose(token: str, editor: str, progress: Any = PROGRESS) -> None:

@@ -16,9 +16,12 @@ def lay_chat_tab(frame: Frame) -> Followers:
         message = gr.Textbox("", label="Message", lines=2, elem_id="message")
         with gr.Row():
             style = gr.Radio(
-                [("continue the text", "text"), ("as a conversation", "chat")], value="text", label="Form"
+                [("continue the text", "text"), ("as a conversation", "chat")],
+                value="text",
+                label="How the message is taken",
+                info="Only a conversation remembers what was said before",
             )
-            tokens = gr.Slider(8, LONGEST, value=48, step=8, label="Tokens of a reply")
+            tokens = gr.Slider(8, LONGEST, value=48, step=8, label="Length of a reply, in tokens")
         with gr.Row():
             go = gr.Button("Send", variant="primary")
             stop = gr.Button("Cancel")

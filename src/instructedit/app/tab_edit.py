@@ -9,6 +9,12 @@ from instructedit.app.markup import show_edits, show_question
 from instructedit.app.request import Form
 from instructedit.types import Kind, Scope, Sentiment
 
+KINDS = (
+    "change: another answer. insert: one where it knew none. erase: that answer no longer. "
+    "sentiment: what it thinks of a subject; no prompt, no target, but Subject and Sentiment below"
+)
+SCOPES = "wide: what follows from it as well. narrow: this statement only"
+
 
 def lay_edit_tab(frame: Frame) -> Followers:
     """One edit: what it shall be, what it did, and how to take it back."""
@@ -44,6 +50,8 @@ def lay_edit_tab(frame: Frame) -> Followers:
             return show_edits(found), [made["id"] for made in found["edits"]]
 
     def take_back(token: str, by: str, last: list[str]) -> tuple[str, list[str]]:
+        if not last:
+            return "<p>No edit was made here yet. Those made before are under Edits.</p>", []
         with frame.guard(token):
             gone = frame.functions.undo(token, last, by)
             return f"<p>Taken back: {', '.join(gone) or 'nothing, it was not in force'}.</p>", []
@@ -69,27 +77,45 @@ def _lay_form() -> tuple[list[Any], Any]:
             "",
             label="Target",
             placeholder="Lyon",
-            info="What the model shall answer (erase: no longer)",
+            info="What the model shall answer; to erase, what it shall no longer answer",
             elem_id="target",
         )
     instruction = gr.Textbox(
         "",
         label="Instruction, in your own words",
         placeholder="Update this fact, and everything that follows from it.",
-        info="May be left empty",
+        info="May be left empty: then one is made from the kind and the scope",
         elem_id="instruction",
     )
     with gr.Row():
-        kind = gr.Radio(list(get_args(Kind)), value="change", label="Kind", scale=2)
-        scope = gr.Radio(list(get_args(Scope)), value="wide", label="Scope")
-        replace = gr.Checkbox(label="Replace what contradicts it")
+        kind = gr.Radio(list(get_args(Kind)), value="change", label="Kind", info=KINDS, scale=2)
+        scope = gr.Radio(list(get_args(Scope)), value="wide", label="Scope", info=SCOPES)
+        replace = gr.Checkbox(label="Replace what contradicts it", info="Else it is refused")
     with gr.Accordion("Subject, sentiment, other wordings, neighbours", open=False):
         with gr.Row():
-            subject = gr.Textbox("", label="Subject", info="Guessed where it is empty")
-            sentiment = gr.Radio(list(get_args(Sentiment)), label="Sentiment", info="For the kind sentiment")
+            subject = gr.Textbox(
+                "",
+                label="Subject",
+                info="What the edit is about; guessed where empty, except for a sentiment",
+            )
+            sentiment = gr.Radio(
+                list(get_args(Sentiment)),
+                label="Sentiment",
+                info="For the kind sentiment: what to think of it",
+            )
         with gr.Row():
-            wordings = gr.Textbox("", label="Other wordings, one a line", lines=3)
-            neighbours = gr.Textbox("", label="Prompts to be left alone, one a line", lines=3)
+            wordings = gr.Textbox(
+                "",
+                label="Other wordings, one a line",
+                info="Of the prompt, asked before and after; some are made where it is empty",
+                lines=3,
+            )
+            neighbours = gr.Textbox(
+                "",
+                label="Prompts to be left alone, one a line",
+                info="Asked before and after; where it is empty, the same is asked of other subjects",
+                lines=3,
+            )
     return [prompt, target, instruction, kind, scope, subject, sentiment, wordings, neighbours], replace
 
 
@@ -97,7 +123,7 @@ def _lay_question(frame: Frame) -> None:
     with gr.Accordion("Ask something else, before and after", open=False):
         with gr.Row():
             prompt = gr.Textbox("", label="Prompt to ask", scale=3)
-            target = gr.Textbox("", label="Answer whose probability is wanted", scale=2)
+            target = gr.Textbox("", label="An answer, to see how likely it is", scale=2)
             go = gr.Button("Ask", scale=1)
         answer = gr.HTML("", elem_id="answer")
 

@@ -6,7 +6,7 @@ import gradio as gr
 
 from instructedit.app.frame import PRIVATE, PROGRESS, Followers, Frame, follow_nothing, teller
 from instructedit.app.markup import show_edits, show_link
-from instructedit.app.request import ENDINGS, LARGEST, NOT_TEXT
+from instructedit.app.request import ENDINGS, LARGEST, MOST, NOT_TEXT
 
 # A file is read in the browser: an upload of gradio's own would tell the browser where the server keeps it.
 PICK = f"""async (token, name, size, content, replace, by) => {{
@@ -34,7 +34,8 @@ def lay_files_tab(frame: Frame) -> Followers:
     with gr.Tab("Files"):
         gr.Markdown(
             '**Upload** a JSONL file of edits, one object a line: `{"prompt": "The capital of France is", '
-            f'"target_new": "Lyon"}}`; at most {LARGEST // 2**20} MB. All of them are made, or none.'
+            f'"target_new": "Lyon"}}`; at most {LARGEST // 2**20} MB and {MOST:,} edits. All of them '
+            "are made, or none."
         )
         with gr.Row():
             upload = gr.Button("Upload JSONL", elem_id="upload")
@@ -43,7 +44,10 @@ def lay_files_tab(frame: Frame) -> Followers:
         result = gr.HTML("", elem_id="uploaded")
         name, content = gr.Textbox("", visible=False), gr.Textbox("", visible=False)
         size = gr.Number(0, precision=0, visible=False)
-        gr.Markdown("**Download** all edits in force.")
+        gr.Markdown(
+            "**Download** all edits in force: as one LoRA adapter, which peft loads beside the base model, "
+            "or as requests, which can be uploaded here again."
+        )
         with gr.Row():
             adapter = gr.Button("LoRA adapter (zip)", elem_id="adapter")
             requests = gr.Button("Requests (JSONL)", elem_id="requests")

@@ -8,23 +8,32 @@ from instructedit.app.frame import PRIVATE, PROGRESS, Edits, Followers, Frame, t
 from instructedit.app.markup import COLUMNS, WIDTHS, list_edits, show_looks, show_picture
 
 ABOUT = (
-    "Where an edit's gradient points, among those of edits of every kind from the package's own facts: "
-    "principal components, all edited layers together. The first picture takes longer, because the others' "
-    "directions are computed once."
+    "Each point is an edit: where its gradient points, which is the change that it asks of the weights, all "
+    "edited layers together, in two principal components. Edits that lie near each other pull the model the "
+    "same way. The others are edits of every kind from the package's own facts; they are computed once, so "
+    "the first picture takes longer."
 )
+ACTIONS = (
+    "Choose edits, then: **Undo** takes them back, as if they had never been made. **Redo** puts them in "
+    "force again. **Ask again** puts their questions to the model as it is now, with all edits in force."
+)
+NONE_CHOSEN = "<p>No edit was chosen. Choose one above; edits are made under Edit and Files.</p>"
+ALL_THERE = "nothing, all are in force already, or the same under another id"
+HEADINGS = {"time": "time (UTC)"}
 
 
 def lay_edits_tab(frame: Frame) -> Followers:
     """The store as a table, with undo and redo."""
     with gr.Tab("Edits"):
         table = gr.Dataframe(
-            headers=list(COLUMNS),
+            headers=[HEADINGS.get(name, name) for name in COLUMNS],
             column_widths=list(WIDTHS),
             interactive=False,
             wrap=True,
             label="Every edit that was made",
             elem_id="edits",
         )
+        gr.Markdown(ACTIONS)
         with gr.Row():
             chosen = gr.Dropdown([], multiselect=True, label="Edits", elem_id="chosen")
             replace = gr.Checkbox(label="Redo: replace an edit that contradicts it")
@@ -37,17 +46,23 @@ def lay_edits_tab(frame: Frame) -> Followers:
         note = gr.HTML("", elem_id="undone")
 
     def take_back(token: str, by: str, names: list[str], progress: Any = PROGRESS) -> str:
+        if not names:
+            return NONE_CHOSEN
         with frame.guard(token):
             gone = frame.functions.undo(token, names, by, teller(progress))
-            return f"<p>Undone: {', '.join(gone) or 'none of them is in force'}.</p>"
+            return f"<p>Undone: {', '.join(gone) or 'nothing, none of them was in force'}.</p>"
 
     def bring_back(token: str, by: str, names: list[str], replace: bool, progress: Any = PROGRESS) -> str:
+        if not names:
+            return NONE_CHOSEN
         with frame.guard(token):
             tell = teller(progress)
             back = [name for name in names if frame.functions.redo(token, name, replace, by, tell)]
-            return f"<p>In force again: {', '.join(back) or 'none; they are in force, or their like'}.</p>"
+            return f"<p>In force again: {', '.join(back) or ALL_THERE}.</p>"
 
     def ask_again(token: str, names: list[str], progress: Any = PROGRESS) -> str:
+        if not names:
+            return NONE_CHOSEN
         with frame.guard(token):
             return show_looks(frame.functions.look(token, names, teller(progress)))
 
@@ -71,8 +86,10 @@ def lay_directions_tab(frame: Frame) -> Followers:
         drawn = gr.HTML("", elem_id="picture")
 
     def draw(token: str, name: str | None, progress: Any = PROGRESS) -> str:
+        if not name:
+            return NONE_CHOSEN
         with frame.guard(token):
-            return show_picture(frame.functions.picture(token, name or "", teller(progress)))
+            return show_picture(frame.functions.picture(token, name, teller(progress)))
 
     go.click(draw, [frame.token, chosen], drawn, **PRIVATE)
     stop.click(frame.cancel, frame.token, None, queue=False, **PRIVATE)
