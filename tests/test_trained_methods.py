@@ -18,6 +18,7 @@ from instructedit.editors.registry import find_trained
 from instructedit.errors import UnknownNameError
 from instructedit.factors import answer_nll, capture
 from instructedit.hypernetwork import TransformConfig
+from instructedit.instructions import render
 from instructedit.statistics import SiteStatistics
 from instructedit.storage import load_tensors
 from instructedit.training.config import TrainConfig, from_dict, named_config
@@ -68,6 +69,18 @@ def test_the_first_edit_is_a_plain_scaled_gradient_step(name: str, factor: float
         scale = factor * math.exp(LOG_STEP) / (site.d_in * float(size.sqrt()))
         expected = -scale * weight_gradients(backbone, site)
         torch.testing.assert_close(delta.dense(site.name)[0], expected, rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_the_papers_editor_is_mend_with_words_in_front(llama: Backbone) -> None:
+    bare, told = make("mend", llama), make("paper", llama)
+    prefixed = replace(tiny_case(0), prompt=render("Change it.", tiny_case(0).prompt, tiny_case(0).task))
+    words = told.edit(llama, [tiny_case(0)], ["Change it."])
+    same = bare.edit(llama, [prefixed], [""])
+    for site in llama.sites:
+        torch.testing.assert_close(words.dense(site.name), same.dense(site.name))
+        assert not torch.allclose(
+            words.dense(site.name), bare.edit(llama, [tiny_case(0)], ["Change it."]).dense(site.name)
+        )
 
 
 def test_mends_layers_are_those_of_the_paper_and_begin_as_the_identity() -> None:

@@ -48,6 +48,7 @@ TRAINED: dict[str, str] = {
     "ke": "ke:KnowledgeEditor",
     "malmen": "malmen:MALMENEditor",
     "mend": "mend:MENDEditor",
+    "paper": "paper:PaperEditor",
 }
 
 
