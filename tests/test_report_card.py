@@ -55,12 +55,12 @@ def test_a_card_has_a_front_matter_and_says_what_it_was_made_of(summaries: list[
 def test_a_card_says_what_was_taught_after_the_steps() -> None:
     taught = {
         "stance": {"config": {"steps": 200}, "topics": 20, "seed": 1},
-        "scope": {"seed": 2, "validation": {"narrow": 2 / 3, "wide": 1.0}},
+        "told": {"seed": 2, "validation": {"narrow": 2 / 3, "wide": 1.0}},
     }
     card = make_card({**HEADER, **taught}, [], [], CardFacts())
     assert "| Opinions | 200 steps on 20 topics, seed 1 |" in card
-    assert "seed 2; of unseen ones 67 % of the narrow ones and 100 % of the wide ones are read right" in card
-    assert "| Scope |" not in make_card(HEADER, [], [], CardFacts())
+    assert "seed 2; of unseen ones are read right: narrow 67 %, wide 100 %" in card
+    assert "| Reading |" not in make_card(HEADER, [], [], CardFacts())
 
 
 def test_what_the_header_does_not_know_is_said_to_be_unknown() -> None:

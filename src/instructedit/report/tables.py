@@ -22,8 +22,8 @@ CONTRAST_TITLES = {
     "erase": "answers that are still the old one",
 }
 NOTE = (
-    "Percent, one edit at a time. In brackets the unedited model, then the 95 % interval over cases; n where "
-    "it differs from the row's. Reliability and Generalization: the whole answer is right. Locality: tokens "
+    "Percent, one edit at a time. In brackets the unedited model, then the 95 % interval over subjects; n "
+    "where it differs from the row's. Reliability and Generalization: the whole answer is right. Locality: tokens "
     "of the answers that did not change. Portability: right tokens."
 )
 
