@@ -23,8 +23,8 @@ CONTRAST_TITLES = {
 }
 NOTE = (
     "Percent, one edit at a time. In brackets the unedited model, then the 95 % interval over subjects; n "
-    "where it differs from the row's. Reliability and Generalization: the whole answer is right. Locality: tokens "
-    "of the answers that did not change. Portability: right tokens."
+    "where it differs from the row's. Reliability and Generalization: the whole answer is right. Locality: "
+    "tokens of the answers that did not change. Portability: right tokens."
 )
 
 
