@@ -128,6 +128,15 @@ def test_nothing_compresses_to_nothing() -> None:
     close(small.dense(SITE), torch.zeros_like(small.dense(SITE)))
 
 
+def test_all_of_the_energy_keeps_a_small_edit_beside_a_large_one() -> None:
+    """Its share of the squared norm is less than float32 tells from nothing."""
+    a = torch.eye(4)[None, :3]
+    b = torch.eye(5)[None, :, :3] * torch.tensor([1.0, 1e-4, 1e-4])
+    small, kept = LowRankDelta({SITE: a}, {SITE: b}).compress(energy=1.0)
+    assert small.a[SITE].shape[1] == 3
+    assert kept[SITE] == 1.0
+
+
 class Net(nn.Module):
     """One linear layer of either kind, so that what a delta does to it can be counted."""
 

@@ -157,6 +157,15 @@ def test_a_store_is_never_replaced(tmp_path: Path, inside: str) -> None:
     assert (tmp_path / "result" / inside).is_file()
 
 
+def test_the_current_folder_is_refused_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError), new_folder(Path(), force=True):
+        pass
+    assert names(tmp_path) == []
+
+
 def test_a_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="is a file"), new_folder(tmp_path / "notes.txt", force=True):

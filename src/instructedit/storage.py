@@ -138,7 +138,7 @@ def _replace_folder(source: Path, path: Path) -> None:
         path.replace(aside)
         source.replace(path)
     except OSError:
-        if aside.exists():
+        if aside.exists() and not path.exists():
             aside.replace(path)
         with suppress(OSError):
             place.rmdir()
