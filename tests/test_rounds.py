@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
+from instructedit.errors import DataError
 from tiny_editors import tiny_cases, tiny_editor, tiny_opinion
 
 
@@ -45,3 +47,8 @@ def test_a_second_round_is_the_edit_of_the_edited_model(llama: Backbone):
     for site in once.a:
         expected = once.dense(site).index_add(0, torch.tensor(failed), again.dense(site))
         torch.testing.assert_close(twice.dense(site), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_no_case_is_no_edit(llama: Backbone) -> None:
+    with pytest.raises(DataError, match="nothing to edit"):
+        tiny_editor(llama).edit(llama, [])

@@ -21,6 +21,7 @@ from instructedit.editors.strength import answered, faintest
 from instructedit.editors.summed import CHUNK
 from instructedit.editors.told import read_kinds, read_scopes
 from instructedit.editors.writing import Blank, prepare, write
+from instructedit.errors import DataError
 from instructedit.factors import Anchors, Factors, capture_groups, read_anchors
 from instructedit.hypernetwork import Hypernetwork
 from instructedit.instructions import instruction_for
@@ -59,7 +60,10 @@ class InstructedEditor(nn.Module):
         and opinions by `opine`, where the config has the one and the editor has learned the other; the sites
         of both may lie beside its own. All else is a pass: a case whose answer is not yet the model's first
         choice is edited again on top, up to `config.rounds` times, then polished and tempered.
+        Errors: `DataError` without a case.
         """
+        if not cases:
+            raise DataError("there is nothing to edit. Expected at least one case.")
         words = [instruction_for(case) for case in cases] if instructions is None else list(instructions)
         cases = self.told(backbone, cases, words)
         taken = [self._way(backbone, case) for case in cases]
@@ -202,8 +206,7 @@ class InstructedEditor(nn.Module):
         With `config.write` an edit that has an answer is written; any other is what one pass reads of it.
         What passes make of facts does not add up: their updates of some sites cancel within an edit alone.
         """
-        pairs = list(zip(cases, instructions, strict=True))
-        found = [self._write(backbone, *pair, under) for pair in pairs]
+        found = [self._write(backbone, *pair, under) for pair in zip(cases, instructions, strict=True)]
         left = [place for place, rows in enumerate(found) if not rows]
         if left:
             part, told = [cases[i] for i in left], [instructions[i] for i in left]
@@ -222,12 +225,9 @@ class InstructedEditor(nn.Module):
         return case.kind not in self.config.distil
 
     def _write(
-        self,
-        backbone: Backbone,
-        case: EditCase,
-        instruction: str,
-        under: LowRankDelta | None,
+        self, backbone: Backbone, case: EditCase, instruction: str, under: LowRankDelta | None
     ) -> dict[str, SiteRows]:
+        """The rows of a written edit; none where nothing is to be written."""
         practice = self.texts.practice(backbone, case, instruction) if self.writes(case) else None
         if practice is None:
             return {}
