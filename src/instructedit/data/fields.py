@@ -60,7 +60,7 @@ def read_text(value: Any, field: str) -> str:
 
 
 def read_prompts(value: Any, field: str) -> list[str]:
-    """Every prompt of a value in order, as `strip_prompt` has it; blanks stay, so that lists stay parallel."""
+    """Every prompt of a value in order, as `strip_prompt` has it; blanks stay: lists stay parallel."""
     return list(_flatten(value, field, strip_prompt))
 
 

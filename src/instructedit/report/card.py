@@ -162,7 +162,10 @@ def _teaching(header: Mapping[str, Any]) -> list[list[str]]:
     if read:
         shares = ", ".join(f"{side} {100 * right:.0f} %" for side, right in read["validation"].items())
         rows.append(
-            ["Reading", f"wordings of the banks, seed {read['seed']}; of unseen ones are read right: {shares}"]
+            [
+                "Reading",
+                f"wordings of the banks, seed {read['seed']}; of unseen ones are read right: {shares}",
+            ]
         )
     return rows
 
