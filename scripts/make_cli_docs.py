@@ -16,9 +16,9 @@ INTRODUCTION = """# Command line
 Written by `make docs` from the commands' own help.
 
 Exit codes: 0 done · 1 something else failed · 2 the command line is wrong · 3 the data cannot be read · 4 the
-model cannot be loaded or edited · 5 the editor file is broken or belongs to another model · 6 the result cannot
-be written, or an extra is missing · 7 an unknown name · 8 an edit did not take, or no longer holds · 130
-interrupted. An error is one line on stderr; `--debug` shows the traceback.
+model cannot be loaded or edited · 5 the editor file is broken or belongs to another model · 6 the result
+cannot be written, or an extra is missing · 7 an unknown name · 8 an edit did not take, or no longer holds ·
+130 interrupted. An error is one line on stderr; `--debug` shows the traceback.
 """
 
 

@@ -95,8 +95,9 @@ def edit_model(
 
     cases = read_requests(prompt, target, request, sample)
     check_folder(making.out, force=making.force)
-    if common.dry_run:
-        return _plan(_settle(cases, making))
+    with using_banks(making.bank):  # a wrong one is found before a model is loaded
+        if common.dry_run:
+            return _plan(_settle(cases, making))
     from instructedit.cli.loading import check_fields, find_editor, load_pair, set_fields, set_polish
     from instructedit.cli.readings import edit_took, list_questions, take_readings
     from instructedit.editors import as_told
