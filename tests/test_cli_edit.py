@@ -40,6 +40,8 @@ def test_an_edit_takes_is_shown_and_kept(cli: Run, folder: Path, tmp_path: Path)
     assert {"adapter_config.json", "adapter_model.safetensors", "instructedit.json"} <= {
         p.name for p in out.iterdir()
     }
+    cost = json.loads((out / "instructedit.json").read_text())["rank_cut_difference"]
+    assert ("ranks were cut" in text) == (cost > 0)
     kept = json.loads((out / "instructedit.json").read_text())["edits"]
     assert (kept[0]["prompt"], kept[0]["target_new"]) == (PROMPT, TARGET)
     assert kept[0]["instruction"]

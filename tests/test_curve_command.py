@@ -114,6 +114,7 @@ def test_without_matplotlib_there_is_a_table_and_no_plot(
         (["--at", "2", "--editor", "ultraedit", "--setting", "ultraedit.stpe=3"], 7, "Did you mean 'step'"),
         (["--at", "2", "--setting", "default.mend.stpes=3"], 7, "Did you mean 'mend.steps'"),
         (["--at", "2", "--setting", "default.mend.steps=many"], 3, "Expected a number, such as 0"),
+        (["--at", "2", "--setting", "default.mend.steps=1.5"], 3, "Expected a whole number, such as 0"),
         (["--at", "2", "--setting", "default.transform.rank=3"], 3, "fixed when the editor was trained"),
         (["--at", "2", "--editor", "gone.safetensors"], 3, "no editor at"),
         (["--at", "2", "--text", "gone.txt"], 3, "no text at"),

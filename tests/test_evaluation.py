@@ -176,6 +176,9 @@ def test_an_erasure_is_of_the_answer_that_holds(llama):
 def test_leverage_has_three_contrasts_of_two_conditions(llama):
     result = measure_leverage(llama, NoiseEditor(), facts() + opinions(), resamples=20)
     assert set(result.summary) == {"scope", "sentiment", "erase"}
+    never = result.summary["erase"]["prompt"]["base"]
+    assert (never["mean"], never["low"]) == (0.0, 0.0)
+    assert never["high"] == pytest.approx(1 - 0.025 ** (1 / 3)), "three cases show little"
     assert {"all", "portability: one_hop", "portability: inverse"} <= set(result.summary["scope"])
     assert {row["condition"] for row in result.rows} == {
         "wide",

@@ -1,6 +1,6 @@
 """`instructedit edit`: change what the model answers, show it, keep it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -120,8 +120,8 @@ def edit_model(
     readings = take_readings(backbone, delta, cases, questions)
     bare = [reading for reading in readings if reading.asked.group == "prompt"]
     took = [edit_took(case, reading) for case, reading in zip(cases, bare, strict=True)]
-    folders = keep_edits(making.out, backbone, delta, cases, words, force=making.force)
-    return _report(cases, words, readings, took, folders)
+    kept = keep_edits(making.out, backbone, delta, cases, words, force=making.force)
+    return _report(cases, words, readings, took, kept)
 
 
 def _settle(cases: Sequence[EditCase], making: Making) -> list[EditCase]:
@@ -146,7 +146,7 @@ def _report(
     words: Sequence[str],
     readings: Sequence["Reading"],
     took: Sequence[bool],
-    folders: Sequence[Path],
+    kept: Mapping[Path, float],
 ) -> Report:
     """The result of all edits, and the error that names those which did not take."""
     edits = [
@@ -162,9 +162,15 @@ def _report(
         for index, (case, instruction, success) in enumerate(zip(cases, words, took, strict=True))
     ]
     failed = [case for case, success in zip(cases, took, strict=True) if not success]
-    data = {"took": not failed, "edits": edits, "folders": [str(folder) for folder in folders]}
-    kept = [f"Kept in {folder}" for folder in folders] or ["Not kept: name a folder with --out to keep it."]
-    return Report(data, [*_tables(cases, words, readings, took), *kept], _failure(failed, len(cases)))
+    data = {"took": not failed, "edits": edits, "folders": [str(folder) for folder in kept]}
+    data |= {"rank_cut_difference": max(kept.values())} if kept else {}
+    places = [f"Kept in {folder}{_cost(cut)}" for folder, cut in kept.items()]
+    places = places or ["Not kept: name a folder with --out to keep it."]
+    return Report(data, [*_tables(cases, words, readings, took), *places], _failure(failed, len(cases)))
+
+
+def _cost(cut: float) -> str:
+    return f" (small ranks were cut, which moves a logit by up to {cut:.2g})" if cut else ""
 
 
 def _failure(failed: Sequence[EditCase], total: int) -> EditFailedError | None:

@@ -44,22 +44,24 @@ def keep_edits(
     instructions: Sequence[str],
     *,
     force: bool,
-) -> list[Path]:
-    """Write a delta as a LoRA folder, or each of its edits as one; return the folders.
+) -> dict[Path, float]:
+    """Write a delta as a LoRA folder, or each of its edits as one; by folder, what its cut of ranks cost.
 
+    That is the largest difference of a logit, as `ExportReport.approximation`.
     Errors: `OutputError` as `save_lora`.
     """
     from instructedit.export import save_lora
     from instructedit.storage import new_folder
 
     if out is None:
-        return []
+        return {}
     made = [replace(case, instruction=words) for case, words in zip(cases, instructions, strict=True)]
     if len(delta) == 1:
-        save_lora(delta, out, backbone, cases=made, force=force)
-        return [out]
+        return {out: save_lora(delta, out, backbone, cases=made, force=force).approximation}
     names = [f"{number:04d}" for number in range(1, len(made) + 1)]
+    kept = {}
     with new_folder(out, force=force) as place:
         for index, name in enumerate(names):
-            save_lora(delta[index], place / name, backbone, cases=made[index : index + 1])
-    return [out / name for name in names]
+            written = save_lora(delta[index], place / name, backbone, cases=made[index : index + 1])
+            kept[out / name] = written.approximation
+    return kept

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from instructedit.backbone import Backbone, PrefixCache
+from instructedit.editors.subject_gates import check_room
 from instructedit.errors import DataError
 from instructedit.evaluation.curve_edits import (
     Edits,
+    SolvedEdits,
     describe_edits,
     is_finite,
     load_edits,
@@ -107,6 +109,8 @@ def _begin(
     asking = settings.asking
     words = [instruction_for(case, split=asking.split, seed=asking.seed) for case in cases]
     edits = start_edits(editor, backbone, cases[0], words[0])
+    if isinstance(edits, SolvedEdits):
+        check_room(edits.writer, sum(map(edits.editor.is_fact, cases)))
     seconds = load_edits(edits, folder.state, cases[:first], words)
     if seconds is not None:
         say(f"goes on after {edits.count} edits")

@@ -51,7 +51,7 @@ def measure_leverage(
 
     ``summary[contrast][part]`` holds an `Estimate` as a dict for each condition, for the unedited
     model (``base``) and for the paired ``difference`` (first minus second condition), with intervals
-    from resampled cases. Only bare prompts are asked: the instruction acts through the edit or not
+    from resampled subjects. Only bare prompts are asked: the instruction acts through the edit or not
     at all. A contrast for which no case is fit is left out, and so are all but `contrasts` where some are
     named. Everything is a fraction.
 
@@ -99,9 +99,9 @@ def _compare(
     result: dict[str, dict[str, Any]] = {}
     for part in edited[first]:
         found = {
-            first: estimate(edited[first][part], resamples=resamples, seed=seed),
-            second: estimate(edited[second][part], resamples=resamples, seed=seed),
-            "base": estimate(base[part], resamples=resamples, seed=seed),
+            first: estimate(edited[first][part], share=True, resamples=resamples, seed=seed),
+            second: estimate(edited[second][part], share=True, resamples=resamples, seed=seed),
+            "base": estimate(base[part], share=True, resamples=resamples, seed=seed),
             "difference": paired_difference(
                 edited[first][part], edited[second][part], resamples=resamples, seed=seed
             ),

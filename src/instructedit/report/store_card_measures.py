@@ -115,7 +115,7 @@ def _moved(rows: Sequence[Row], seed: int) -> dict[str, Any]:
 
 
 def _estimate(rows: Sequence[Row], column: str, seed: int) -> dict[str, Any] | None:
-    found = estimate(clusters_of(rows, column), seed=seed)
+    found = estimate(clusters_of(rows, column), share=not column.endswith("_kl"), seed=seed)
     return found.as_dict() if found else None
 
 
