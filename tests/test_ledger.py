@@ -24,7 +24,7 @@ from instructedit.ledger.writer import open_writer
 from instructedit.types import EditCase
 from ledger_crashes import add
 from ledger_solving import solve_together
-from tiny_editors import tiny_case, tiny_cases, tiny_editor, tiny_opinion
+from tiny_editors import distance, tiny_case, tiny_cases, tiny_editor, tiny_opinion
 
 NAMES = {"name": "tiny", "checksum": "c"}
 WORDS = "Change it."
@@ -50,14 +50,6 @@ def fill(folder: Path, editor: InstructedEditor, backbone: Backbone, numbers: li
 def solved(folder: Path, backbone: Backbone, editor: InstructedEditor) -> LowRankDelta:
     kept = Store(folder)
     return solve_entries(kept, backbone, editor, kept.in_force)
-
-
-def distance(first: LowRankDelta, second: LowRankDelta) -> float:
-    """The largest relative distance of two deltas over the sites."""
-    return max(
-        float((first.dense(n) - second.dense(n)).norm() / first.dense(n).norm().clamp(min=1e-9))
-        for n in first.a
-    )
 
 
 # --- what is solved

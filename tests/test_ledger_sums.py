@@ -12,7 +12,7 @@ from instructedit.ledger.adding import draft_edits, solve_entries, solve_with
 from instructedit.ledger.entries import Entry, plan_edits
 from instructedit.ledger.store import SUMS, Store, create_store
 from instructedit.ledger.writer import StoreWriter, open_writer
-from tiny_editors import tiny_case, tiny_editor
+from tiny_editors import distance, tiny_case, tiny_editor
 
 NAMES = {"name": "tiny", "checksum": "c"}
 
@@ -48,11 +48,6 @@ def add(folder: Path, editor: InstructedEditor, backbone: Backbone, numbers: lis
         delta = solve_with(writer, backbone, editor, drafts)
         writer.add(drafts)
     return delta
-
-
-def distance(first: LowRankDelta, second: LowRankDelta) -> float:
-    pairs = [(first.dense(name), second.dense(name)) for name in first.a]
-    return max(float((x - y).norm() / x.norm()) for x, y in pairs)
 
 
 def from_rows(folder: Path, backbone: Backbone, editor: InstructedEditor) -> LowRankDelta:

@@ -11,17 +11,9 @@ from instructedit.editors.many import EditSequence, edit_many
 from instructedit.errors import DataError
 from test_gates import levelled
 from test_subject_gates import made
-from tiny_editors import tiny_cases, tiny_editor, tiny_opinion
+from tiny_editors import distance, tiny_cases, tiny_editor, tiny_opinion
 
 WORDS = ["Change it."] * 10
-
-
-def distance(first: LowRankDelta, second: LowRankDelta) -> float:
-    """The largest relative distance of two deltas over the sites."""
-    return max(
-        float((first.dense(n) - second.dense(n)).norm() / first.dense(n).norm().clamp(min=1e-9))
-        for n in first.a
-    )
 
 
 def test_the_solve_of_one_edit_is_the_edit(backbone: Backbone) -> None:

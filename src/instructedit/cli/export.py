@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from instructedit.cli.keeping import check_folder
 from instructedit.cli.loading import load_model
-from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice, Switch
+from instructedit.cli.options import COMMON, MODEL, Common, Energy, ModelChoice, Rank, Switch
 from instructedit.cli.report import Report, make_facts
 from instructedit.errors import DataError, ModelError
 
@@ -33,14 +33,8 @@ def export_edit(
         ),
     ] = "lora",
     out: Annotated[Path, Parameter(help="Folder to write.")],
-    rank: Annotated[int | None, Parameter(help="Cut every layer's LoRA to this rank.")] = None,
-    energy: Annotated[
-        float | None,
-        Parameter(
-            help="Without --rank: cut to the least rank with this share of the squared norm. Left "
-            "out, 0.9999 where no edit shows it, else the whole."
-        ),
-    ] = None,
+    rank: Rank = None,
+    energy: Energy = None,
     force: Annotated[Switch, Parameter(help="Replace the folder if it exists.")] = False,
     model: ModelChoice = MODEL,
     common: Common = COMMON,

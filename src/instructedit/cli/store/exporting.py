@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from instructedit.cli.keeping import check_folder
-from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice, Switch
+from instructedit.cli.options import COMMON, MODEL, Common, Energy, ModelChoice, Rank, Switch
 from instructedit.cli.report import Report, make_facts
 from instructedit.cli.store.options import STORE, StoreChoice
 from instructedit.errors import DataError, OutputError
@@ -21,14 +21,8 @@ def export_store(
     to: Annotated[
         Literal["lora", "jsonl"], Parameter(help="A PEFT folder, or the requests, one a line.")
     ] = "lora",
-    rank: Annotated[int | None, Parameter(help="Cut every layer's LoRA to this rank.")] = None,
-    energy: Annotated[
-        float | None,
-        Parameter(
-            help="Without --rank: cut to the least rank with this share of the squared norm. Left "
-            "out, 0.9999 where no edit shows it, else the whole."
-        ),
-    ] = None,
+    rank: Rank = None,
+    energy: Energy = None,
     force: Annotated[Switch, Parameter(help="Replace what is there.")] = False,
     store: StoreChoice = STORE,
     model: ModelChoice = MODEL,
