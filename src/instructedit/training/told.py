@@ -20,6 +20,7 @@ from instructedit.instructions.banks import Split
 
 OPERATIONS, SCOPES = 4, 6  # that each wording of a scope is put behind; that each operation is put before
 SCOPE_RIDGE, KIND_RIDGE = 150.0, 1000.0
+TURNS, HARDER = 8, 5
 
 
 def teach_told_file(path: Path, target: Path, backbone: Backbone, seed: int = 0) -> dict[str, float]:
@@ -52,8 +53,7 @@ def teach_told(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> d
     editor.scope, editor.kind = (Reader(2 * backbone.width).to(backbone.device) for _ in range(2))
     states, narrow = _read(backbone, scope_states, _narrow("train", seed))
     editor.scope.learn(states, torch.where(narrow, -1.0, 1.0), SCOPE_RIDGE)
-    states, erases = _balance(*_read(backbone, kind_states, kind_instructions("train", SCOPES, seed)))
-    editor.kind.learn(states, torch.where(erases, 1.0, -1.0), KIND_RIDGE)
+    _learn_kinds(editor.kind, *_read(backbone, kind_states, kind_instructions("train", SCOPES, seed)))
 
     states, narrow = _read(backbone, scope_states, _narrow("unseen", seed))
     small = editor.scope(states, torch.zeros_like(narrow)) < NARROW
@@ -61,6 +61,23 @@ def teach_told(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> d
     gone = editor.kind(states, torch.zeros_like(erases)) > ERASES
     right = {"narrow": small[narrow], "wide": ~small[~narrow], "erase": gone[erases], "keep": ~gone[~erases]}
     return {name: float(found.float().mean()) for name, found in right.items()}
+
+
+def _learn_kinds(reader: Reader, states: Float[Tensor, "n d2"], erases: Bool[Tensor, " n"]) -> None:
+    """Tell erasures from the rest, both sides counting alike.
+
+    An instruction that erases nothing must not be read as if it did: such a one counts more in the next turn.
+    """
+    kept = states[~erases]
+    known, sides = states, erases
+    for _ in range(TURNS):
+        every, told = _balance(known, sides)
+        reader.learn(every, torch.where(told, 1.0, -1.0), KIND_RIDGE)
+        wrong = kept[reader(kept, kept.new_zeros(len(kept), dtype=torch.bool)) > ERASES]
+        if not len(wrong):
+            return
+        known = torch.cat([known, wrong.repeat(HARDER, 1)])
+        sides = torch.cat([sides, sides.new_zeros(HARDER * len(wrong))])
 
 
 def _narrow(split: Split, seed: int) -> dict[str, bool]:
