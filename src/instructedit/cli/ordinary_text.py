@@ -22,13 +22,14 @@ def read_ordinary(paths: Sequence[Path], limit: int | None = None) -> list[Probe
 
 def _read(path: Path) -> Iterator[Probe]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        whole = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the text {path}: {error}. Expected a text file in UTF-8.") from error
-    for number, line in enumerate(lines, 1):
-        if path.suffix == ".jsonl":
+    records = path.suffix == ".jsonl"  # whose texts may hold other ends of lines
+    for number, line in enumerate(whole.split("\n") if records else whole.splitlines(), 1):
+        if records and line.strip():
             yield _question(path, number, line)
-        elif len(words := line.split()) >= PROMPT_WORDS + ANSWER_WORDS:
+        elif not records and len(words := line.split()) >= PROMPT_WORDS + ANSWER_WORDS:
             end = PROMPT_WORDS + ANSWER_WORDS
             yield _probe(" ".join(words[:PROMPT_WORDS]), " ".join(words[PROMPT_WORDS:end]))
 
