@@ -19,7 +19,7 @@ SENTIMENT_COLUMNS = {
 CONTRAST_TITLES = {
     "sentiment": "positive replies that win",
     "scope": "right tokens on what follows from the edit",
-    "erase": "answers that are still the old one",
+    "erase": "answers that are still given",
 }
 NOTE = (
     "Percent, one edit at a time. In brackets the unedited model, then the 95 % interval over subjects; n "
