@@ -85,7 +85,7 @@ def _check_kind(name: str, old: Any, value: Any) -> None:
         raise DataError(f"setting {name} is {value!r}. Expected a mapping of its own settings.")
     if isinstance(old, int | float) and not isinstance(value, int | float):
         raise DataError(f"setting {name} is {value!r}. Expected a number, such as {old}.")
-    if type(old) is int and isinstance(value, float) and not value.is_integer():
+    if type(old) is int and isinstance(value, float) and value % 1:
         raise DataError(f"setting {name} is {value!r}. Expected a whole number, such as {old}.")
 
 
