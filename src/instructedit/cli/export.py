@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from instructedit.cli.cut import Energy, Rank, cut_options
 from instructedit.cli.keeping import check_folder
 from instructedit.cli.loading import load_model
-from instructedit.cli.options import COMMON, MODEL, Common, Energy, ModelChoice, Rank, Switch
+from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice, Switch
 from instructedit.cli.report import Report, make_facts
-from instructedit.errors import DataError, ModelError
+from instructedit.errors import ModelError
 
 if TYPE_CHECKING:
     from instructedit.backbone import Backbone
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Form = Literal["lora", "merged", "gguf", "gguf-merged"]
 CUT_FORMS = ("lora", "gguf")
+NO_RANK = "adds the whole edit to the weights, so there is no rank to cut"
 
 
 def export_edit(
@@ -44,7 +46,7 @@ def export_edit(
     from instructedit.cli.stored import read_edit, read_record
 
     check_folder(out, force=force)
-    cut = _cut_options(to, rank, energy)
+    cut = cut_options(to, CUT_FORMS, NO_RANK, rank, energy)
     delta = read_edit(edit)
     record = read_record(edit)
     choice = replace(model, model=record.base) if record.base and model.model == MODEL.model else model
@@ -75,20 +77,6 @@ def _load_base(choice: ModelChoice, record: "Record", edit: Path) -> "Backbone":
         f"{edit} was made for {record.base!r} with the checksum {wanted[:12]}; {choice.model!r} has "
         f"{backbone.checksum[:12]}. Load that model (--model), or make the edit again for this one."
     )
-
-
-def _cut_options(to: Form, rank: int | None, energy: float | None) -> dict[str, Any]:
-    """What the writer is told about ranks.
-
-    Errors: `DataError` for a rank of a form that has none.
-    """
-    given = {name: value for name, value in (("rank", rank), ("energy", energy)) if value is not None}
-    if given and to not in CUT_FORMS:
-        raise DataError(
-            f"--to {to} adds the whole edit to the weights, so there is no rank to cut. Leave "
-            f"{' and '.join(f'--{name}' for name in given)} out, or export --to {' or '.join(CUT_FORMS)}."
-        )
-    return given
 
 
 def _report(written: "ExportReport", to: Form) -> Report:

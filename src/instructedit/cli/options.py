@@ -8,14 +8,6 @@ from cyclopts import Group, Parameter
 
 Dtype = Literal["float32", "bfloat16", "float16", "auto"]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
-Rank = Annotated[int | None, Parameter(help="Cut every layer's LoRA to this rank.")]
-Energy = Annotated[
-    float | None,
-    Parameter(
-        help="Without --rank: cut to the least rank with this share of the squared norm. Left out, 0.9999 "
-        "where no edit shows it, else the whole."
-    ),
-]
 Texts = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False, show_default=False)]
 Paths = Annotated[tuple[Path, ...], Parameter(negative="", consume_multiple=True, show_default=False)]
 

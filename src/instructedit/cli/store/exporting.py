@@ -5,14 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from instructedit.cli.cut import Energy, Rank, cut_options
 from instructedit.cli.keeping import check_folder
-from instructedit.cli.options import COMMON, MODEL, Common, Energy, ModelChoice, Rank, Switch
+from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice, Switch
 from instructedit.cli.report import Report, make_facts
 from instructedit.cli.store.options import STORE, StoreChoice
 from instructedit.errors import DataError, OutputError
 
 if TYPE_CHECKING:
     from instructedit.ledger.store import Store
+
+NO_RANK = "writes the requests, which have no rank to cut"
 
 
 def export_store(
@@ -33,7 +36,7 @@ def export_store(
     from instructedit.ledger.store import Store
 
     check_folder(out, force=force)
-    cut = _cut_options(to, rank, energy)
+    cut = cut_options(to, ("lora",), NO_RANK, rank, energy)
     kept = Store(store.store)
     _keep_apart(out.resolve(), kept.folder.resolve())
     plan: dict[str, Any] = {"out": str(out), "to": to, "edits": len(kept.in_force)}
@@ -46,17 +49,6 @@ def export_store(
     else:
         write_requests(kept, out)
     return Report(plan, [make_facts("Written", plan)])
-
-
-def _cut_options(to: str, rank: int | None, energy: float | None) -> dict[str, Any]:
-    """What the writer is told about ranks. Errors: `DataError` for a cut of requests."""
-    given = {name: value for name, value in (("rank", rank), ("energy", energy)) if value is not None}
-    if given and to == "jsonl":
-        raise DataError(
-            "--to jsonl writes the requests, which have no rank to cut. Leave "
-            f"{' and '.join(f'--{name}' for name in given)} out, or export --to lora."
-        )
-    return given
 
 
 def _keep_apart(out: Path, folder: Path) -> None:
