@@ -34,10 +34,9 @@ def make_other_anchors(
 def _draw_subjects(case: EditCase, subject: str, count: int) -> list[str]:
     rng = random.Random(f"anchors|{subject}|{case.prompt}")
     lists = load_anchor_book()["subjects"]
-    drawn: list[str] = []
+    asked, drawn = case.prompt.casefold(), list[str]()
     for place in range(min(count, sum(map(len, lists)) // 2)):
         names = lists[place % len(lists)]
-        asked = case.prompt.casefold()
         free = [name for name in names if name.casefold() not in asked and name not in drawn]
         drawn.append(rng.choice(free))
     return drawn

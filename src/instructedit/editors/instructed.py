@@ -19,7 +19,7 @@ from instructedit.editors.requests import EditorConfig, RequestTexts
 from instructedit.editors.stance import Stance, read_topics
 from instructedit.editors.strength import answered, faintest
 from instructedit.editors.summed import CHUNK
-from instructedit.editors.told import read_kinds, read_scopes
+from instructedit.editors.told import read_told
 from instructedit.editors.writing import Blank, prepare, write
 from instructedit.errors import DataError
 from instructedit.factors import Anchors, Factors, capture_groups, read_anchors
@@ -167,9 +167,7 @@ class InstructedEditor(nn.Module):
 
         What is the one or the other by itself stays so. `gate` and `polish` take cases that were told.
         """
-        for reader, read in ((self.kind, read_kinds), (self.scope, read_scopes)):
-            cases = cases if reader is None else read(reader, backbone, cases, instructions)
-        return list(cases)
+        return read_told(self.kind, self.scope, backbone, cases, instructions)
 
     def _polish(
         self, backbone: Backbone, case: EditCase, delta: LowRankDelta, practice: Practice

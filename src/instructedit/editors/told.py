@@ -16,38 +16,42 @@ NARROW = -0.6  # an instruction read below this is of narrow scope; where in dou
 ERASES = 0.6  # one read above this asks for an erasure; where in doubt, none is meant
 
 Read = Callable[[Tensor, Tensor], Tensor]  # as a `Reader` does
+States = Sequence[Float[Tensor, "_ d"]]  # of instructions, one after the other
 
 
 @torch.no_grad()
 def scope_states(backbone: Backbone, instructions: Sequence[str]) -> Float[Tensor, "b d2"]:
     """Of each instruction the mean of its states, without the start token, and the last of them."""
-    return torch.stack([torch.cat([row.mean(0), row[-1]]) for row in _states(backbone, instructions, DEPTH)])
+    return _scope(_states(backbone, instructions, DEPTH))
 
 
 @torch.no_grad()
 def kind_states(backbone: Backbone, instructions: Sequence[str]) -> Float[Tensor, "b d2"]:
     """Of each instruction the mean of its states at two depths, without the start token."""
-    depths = [_states(backbone, instructions, depth) for depth in (DEPTH, DEEP)]
-    return torch.stack([torch.cat([row.mean(0) for row in rows]) for rows in zip(*depths, strict=True)])
+    return _kind(*(_states(backbone, instructions, depth) for depth in (DEPTH, DEEP)))
 
 
-def read_scopes(
-    reader: Read, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
+@torch.no_grad()
+def read_told(
+    kind: Read | None,
+    scope: Read | None,
+    backbone: Backbone,
+    cases: Sequence[EditCase],
+    instructions: Sequence[str],
 ) -> list[EditCase]:
-    """Each case, with a narrow scope where `reader` finds that its instruction asks for one."""
-    sides = reader(scope_states(backbone, instructions), _absent(backbone, instructions)).tolist()
-    return [
-        replace(case, scope="narrow") if side < NARROW else case
-        for case, side in zip(cases, sides, strict=True)
-    ]
-
-
-def read_kinds(
-    reader: Read, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str]
-) -> list[EditCase]:
-    """Each case, as an erasure of its answer where `reader` finds that its instruction asks for that."""
-    sides = reader(kind_states(backbone, instructions), _absent(backbone, instructions)).tolist()
-    return [_erased(case) if side > ERASES else case for case, side in zip(cases, sides, strict=True)]
+    """Each case as its instruction asks for it: erased where `kind` finds that, narrow where `scope` does."""
+    found = list(cases)
+    if kind is None and scope is None:
+        return found
+    absent = torch.tensor([not words for words in instructions], device=backbone.device)
+    early = _states(backbone, instructions, DEPTH)
+    if kind is not None:
+        sides = kind(_kind(early, _states(backbone, instructions, DEEP)), absent).tolist()
+        found = [_erased(case) if side > ERASES else case for case, side in zip(found, sides, strict=True)]
+    if scope is not None:
+        narrow = (scope(_scope(early), absent) < NARROW).tolist()
+        found = [replace(c, scope="narrow") if small else c for c, small in zip(found, narrow, strict=True)]
+    return found
 
 
 def _erased(case: EditCase) -> EditCase:
@@ -60,8 +64,13 @@ def _erased(case: EditCase) -> EditCase:
     return replace(case, kind="erase", probes=probes)
 
 
-def _absent(backbone: Backbone, instructions: Sequence[str]) -> Tensor:
-    return torch.tensor([not words for words in instructions], device=backbone.device)
+def _scope(early: States) -> Float[Tensor, "b d2"]:
+    return torch.stack([torch.cat([row.mean(0), row[-1]]) for row in early])
+
+
+def _kind(early: States, deep: States) -> Float[Tensor, "b d2"]:
+    pairs = zip(early, deep, strict=True)
+    return torch.stack([torch.cat([row.mean(0) for row in rows]) for rows in pairs])
 
 
 def _states(backbone: Backbone, instructions: Sequence[str], depth: float) -> list[Float[Tensor, "t d"]]:
