@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from instructedit.backbone import Backbone, Text
+from instructedit.backbone.sites import find_sites
 from instructedit.data.consequences import make_indirect_prompts
 from instructedit.editors.editor_file import load_editor, read_header, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.many import EditSequence
 from instructedit.editors.polish import PolishConfig
+from instructedit.editors.told import kind_states, scope_states
 from instructedit.errors import DataError
-from instructedit.instructions import kind_instructions, scope_instructions
+from instructedit.instructions import instruction_for, kind_instructions, scope_instructions
+from instructedit.instructions.banks import load_banks, load_words
 from instructedit.training.told import teach_told, teach_told_file
 from instructedit.types import EditCase, Probe
 from tiny_editors import distance, tiny_case, tiny_cases, tiny_editor, tiny_opinion
@@ -133,6 +136,23 @@ def test_kinds_are_worded_on_both_sides() -> None:
     assert kind_instructions("train", 1) == train
 
 
+def test_nothing_is_learned_from_what_is_held_out() -> None:
+    held = [bank for bank in load_banks() if set(bank.tasks) & {"zsre", "year"}]
+    assert len(held) == 2
+    assert all(bank.is_held_out == (bank in held) for bank in load_banks())
+    kinds, scopes = kind_instructions("train", 6), scope_instructions("train", 6)
+    for wording in [words.rstrip(".") for bank in held for words in bank.wordings["train"]]:
+        assert not any(told.startswith(wording) for told in (*kinds, *scopes))
+
+
+def test_random_words_of_the_control_are_not_those_of_the_lessons() -> None:
+    known = set(load_words())
+    noise = {w for told in kind_instructions("train", 1) if set(told.split()) <= known for w in told.split()}
+    drawn = [instruction_for(CASE, control="random", seed=seed).split() for seed in range(40)]
+    assert len(noise) > 100
+    assert {word for words in drawn for word in words} <= known - noise
+
+
 def test_kind_and_scope_are_taught_and_kept_in_the_editors_file(llama: Backbone, tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     save_editor(tiny_editor(llama, wordings=1), first, llama, {"data": {"a": "b"}})
@@ -149,11 +169,20 @@ def test_kind_and_scope_are_taught_and_kept_in_the_editors_file(llama: Backbone,
     found = editor.told(llama, [CASE] * len(scopes), list(scopes))
     assert sum(a.scope == b for a, b in zip(found, scopes.values(), strict=True)) > 0.6 * len(scopes)
     assert any(case.scope == "narrow" for case in found)
-    found = editor.told(llama, [CASE] * len(kinds), list(kinds))
-    assert sum((a.kind == "erase") == b for a, b in zip(found, kinds.values(), strict=True)) > 0.6 * len(
-        kinds
-    )
-    assert any(case.kind == "erase" for case in found)
+    sides = editor.kind(kind_states(llama, list(kinds)), torch.zeros(len(kinds), dtype=torch.bool))
+    erases = torch.tensor(list(kinds.values()))
+    assert sides[erases].mean() > sides[~erases].mean() + 0.1
+    assert not any(case.kind == "erase" for case in editor.told(llama, [CASE] * 9, list(kinds)[:9]))
+
+
+def test_instructions_are_read_at_their_depth_wherever_the_sites_are(llama: Backbone) -> None:
+    last = len(llama.blocks) - 1
+    high = Backbone(llama.model, llama.tokenizer, find_sites(llama.model, f"blocks={last}"), llama.start_ids)
+    words = ["Forget it.", "Change this fact, and nothing else."]
+    for see in (kind_states, scope_states):
+        assert torch.equal(see(high, words), see(llama, words))
+    early, deep = kind_states(high, words).chunk(2, dim=1)
+    assert not torch.allclose(early, deep)  # two depths
 
 
 def test_an_editor_that_reads_nothing_cannot_be_told(llama: Backbone) -> None:

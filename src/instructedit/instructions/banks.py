@@ -18,6 +18,7 @@ from instructedit.types import Kind, Scope, Sentiment
 Split = Literal["train", "unseen"]
 Wordings = dict[Split, tuple[str, ...]]
 PARTS = ("scope.yaml", "kind.yaml")  # of instructions: no operations
+HELD_OUT = ("year", "zsre")  # tasks that no editor is trained on, nor told of in training
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Bank:
     scoped: bool
     wordings: Wordings
     words: dict[Sentiment, Wordings]
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether all of its tasks are kept for tests: nothing may be learned from its wordings."""
+        return set(self.tasks) <= set(HELD_OUT)
 
 
 _in_use: ContextVar[tuple[Bank, ...]] = ContextVar("in_use", default=())

@@ -43,16 +43,17 @@ def instruction_for(
     )
     if control == "right":
         return right
-    return " ".join(rng.choice(load_words()) for _ in right.split())
+    return " ".join(rng.choice(load_words()[::2]) for _ in right.split())
 
 
 def scope_instructions(split: Split, count: int, seed: int = 0) -> dict[str, Scope]:
     """Instructions with every wording of both scopes, each behind `count` operations that take one.
 
-    The operations alone are among them: where nothing is said, a wide scope is meant.
+    The operations alone are among them: where nothing is said, a wide scope is meant. Banks of tasks that are
+    held out of every training are left out.
     """
     rng = random.Random(f"{seed}|scopes|{split}")
-    operations = [words for bank in load_banks() if bank.scoped for words in bank.wordings[split]]
+    operations = [words for bank in _taught() if bank.scoped for words in bank.wordings[split]]
     alone: dict[str, Scope] = dict.fromkeys(operations, "wide")
     return alone | {
         _join(operation, wording): scope
@@ -66,20 +67,26 @@ def kind_instructions(split: Split, count: int, seed: int = 0) -> dict[str, bool
     """Instructions about facts, and whether each asks for an erasure.
 
     They are every operation of the banks, alone and with `count` sentences about its scope, what people
-    write otherwise, and as many random words: whoever says nothing wants nothing erased.
+    write otherwise, and as many random words: whoever says nothing wants nothing erased. Neither banks of
+    tasks that are held out nor the words of the control ``random`` are among them.
     """
     rng = random.Random(f"{seed}|kinds|{split}")
     scopes = [words for scope in load_scopes().values() for words in scope[split]]
     told: dict[str, bool] = {}
-    for bank in load_banks():
+    for bank in _taught():
         for operation in bank.wordings[split] if bank.kind != "sentiment" else ():
             wordings = [operation, *(_join(operation, scope) for scope in rng.sample(scopes, count))]
             told |= dict.fromkeys(wordings, bank.kind == "erase")
     for erases, wordings in load_kinds().items():
         told |= dict.fromkeys(wordings[split], erases)
     lengths = [len(words.split()) for words in load_kinds()[False][split]]
-    noise = [" ".join(rng.choice(load_words()) for _ in range(2 * length)) for length in lengths]
+    noise = [" ".join(rng.choice(load_words()[1::2]) for _ in range(2 * length)) for length in lengths]
     return told | dict.fromkeys(noise, False)
+
+
+def _taught() -> tuple[Bank, ...]:
+    """The banks that an editor may learn from."""
+    return tuple(bank for bank in load_banks() if not bank.is_held_out)
 
 
 def render(instruction: str, prompt: str, task_name: str = "") -> str:
