@@ -5,7 +5,7 @@ Axis letters, the same everywhere: ``b`` edits, ``t`` tokens, ``n`` factor rows,
 `Factors` and `LowRankDelta`, the two nouns made of tensors, live in `factors` and `delta`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["insert", "change", "sentiment", "erase"]
@@ -78,6 +78,10 @@ class EditCase:
         if self.kind == "erase":
             return UNKNOWN_QUESTION if self.is_question else UNKNOWN_STATEMENT
         return "" if self.kind == "sentiment" else self.target_new
+
+    def wanted_for(self, prompt: str) -> str:
+        """The answer to another wording of `prompt`: an erasure's depends on the wording's form."""
+        return replace(self, prompt=prompt).wanted
 
     @property
     def good(self) -> tuple[str, ...]:

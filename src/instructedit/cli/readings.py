@@ -92,11 +92,18 @@ def take_readings(
 
     rows = [question.edit if len(delta) > 1 else 0 for question in questions]
     reads = [question.reads for question in questions]
-    before = generate_greedy(backbone, reads, max_new_tokens=NEW_TOKENS)
-    after = generate_greedy(backbone, reads, delta=delta, edits=rows, max_new_tokens=NEW_TOKENS)
+    tokens = _enough(backbone, cases)
+    before = generate_greedy(backbone, reads, max_new_tokens=tokens)
+    after = generate_greedy(backbone, reads, delta=delta, edits=rows, max_new_tokens=tokens)
     scores = _score(backbone, delta, [cases[question.edit] for question in questions], questions, rows)
     each = zip(questions, before, after, scores, strict=True)
     return [Reading(question, old, new, *score) for question, old, new, score in each]
+
+
+def _enough(backbone: "Backbone", cases: Sequence[EditCase]) -> int:
+    """Tokens in which the longest answer that shall be gone could still be given whole."""
+    erased = [case for case in cases if case.kind == "erase"]
+    return max(NEW_TOKENS, *(len(backbone.text(case.prompt, case.target_new).targets) for case in erased))
 
 
 def edit_took(case: EditCase, reading: Reading) -> bool:

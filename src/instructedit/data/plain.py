@@ -75,7 +75,7 @@ def _start(fact: Fact, rng: random.Random, kind: Kind, ground_truth: str = "") -
     task = "erase" if kind == "erase" else "plain"
     case = EditCase(prompts.pop(chosen), fact.object, fact.subject, ground_truth, task, kind)
     wordings = rng.sample(prompts, REPHRASES)
-    probes = (Probe("rephrase", w, (replace(case, prompt=w).wanted,), "template") for w in wordings)
+    probes = (Probe("rephrase", w, (case.wanted_for(w),), "template") for w in wordings)
     return replace(case, probes=tuple(probes))
 
 

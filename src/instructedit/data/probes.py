@@ -1,7 +1,6 @@
 """The probes of one record: every form in which the published layouts write them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, get_args
 
 from instructedit.data.fields import (
@@ -49,7 +48,7 @@ def _is_whole(probe_map: ProbeMap, answers: Sequence[str], told: Any) -> bool:
 
 def _wanted(case: EditCase, prompt: str) -> tuple[str, ...]:
     """The answer an edit wants to another wording: an erasure's depends on the wording's form."""
-    wanted = replace(case, prompt=prompt).wanted
+    wanted = case.wanted_for(prompt)
     return (wanted,) if wanted else ()
 
 

@@ -95,7 +95,8 @@ def _factual_questions(case: EditCase, index: int, choice: Choice) -> Iterator[Q
     rephrased = case.group("rephrase")[: choice.max_probes]
     yield _ask(index, "reliability", case.prompt, answers=(case.wanted,))
     for probe in rephrased:
-        yield _ask(index, "rephrase", probe.prompt, probe.name, answers=probe.answers or (case.wanted,))
+        answers = probe.answers or (case.wanted_for(probe.prompt),)
+        yield _ask(index, "rephrase", probe.prompt, probe.name, answers=answers)
     if case.kind == "erase":
         yield _ask(index, "old_answer", case.prompt, "prompt", answers=(case.target_new,))
         for probe in rephrased:

@@ -111,7 +111,7 @@ class LessonMaker:
         if config.instruct and rng.random() < config.instructed:
             words = instruction_for(case, seed=rng.randrange(config.text_wordings))
             items.append(Item("fit", "instructed", render(words, case.prompt, case.task), case.wanted))
-        items += [Item("fit", "rephrase", p, case.wanted) for p in self._rephrases(case, rng)]
+        items += [Item("fit", "rephrase", p, case.wanted_for(p)) for p in self._rephrases(case, rng)]
         if rng.random() < config.after:
             items.append(Item("keep", "after", f"{case.prompt} {case.wanted}", AFTER))
         items += follows
