@@ -16,7 +16,7 @@ from instructedit.evaluation.rows import METRICS
 from instructedit.evaluation.summary import format_summary
 from instructedit.instructions.banks import load_banks, load_scopes
 from instructedit.report.store_page_text import show_perplexity
-from instructedit.types import UNKNOWN_STATEMENT, Probe
+from instructedit.types import UNKNOWN_QUESTION, UNKNOWN_STATEMENT, Probe
 
 
 def test_an_editor_that_does_nothing_leaves_every_score(llama):
@@ -120,6 +120,13 @@ def test_an_erased_answer_is_asked_for_and_what_follows_from_it_is_not():
     assert {q.group for q in asked} == {"reliability", "rephrase", "old_answer", "locality"}
     assert {q.answers for q in asked if q.group == "old_answer"} == {("Rome",)}
     assert {q.answers for q in asked if q.group in ("reliability", "rephrase")} == {(UNKNOWN_STATEMENT,)}
+    probes = tuple(Probe("rephrase", prompt) for prompt in ("Where is it?", "It is in"))  # each in its form
+    told = [
+        q.answers
+        for q in questions_of(replace(case, probes=probes), 0, "", Choice())
+        if q.group == "rephrase"
+    ]
+    assert told == [(UNKNOWN_QUESTION,), (UNKNOWN_STATEMENT,)]
 
 
 def test_the_choice_of_questions_and_replies_is_bounded_and_seeded():
@@ -153,6 +160,9 @@ def test_nothing_to_evaluate_and_unknown_groups_are_refused(llama):
         evaluate(llama, ZeroEditor(), [])
     with pytest.raises(UnknownNameError, match="locality"):
         evaluate(llama, ZeroEditor(), facts(), groups=("localty",))
+    for batch in (0, -1):
+        with pytest.raises(DataError, match=f"batch is {batch}. Expected 1"):
+            evaluate(llama, ZeroEditor(), facts(), batch=batch)
 
 
 @pytest.mark.parametrize("editor", [NoiseEditor(), SolvingEditor()])
@@ -188,6 +198,14 @@ def test_leverage_has_three_contrasts_of_two_conditions(llama):
         "change",
         "erase",
     }
+
+
+def test_a_case_of_leverage_is_its_place_whatever_the_contrast(llama):
+    cases = [*opinions(), *facts()]
+    prompts = {index: case.prompt for index, case in enumerate(cases)}
+    rows = measure_leverage(llama, ZeroEditor(), cases, resamples=0).rows
+    assert {row["case"] for row in rows} == set(prompts)
+    assert all(row["prompt"] == prompts[row["case"]] for row in select(rows, group="reliability"))
 
 
 def wordings(kind):

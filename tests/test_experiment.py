@@ -9,6 +9,7 @@ import pytest
 from experiment_plans import CALLS, DURING, plan_values, register, run, start, write_records
 from instructedit.editors import ordinary
 from instructedit.editors.editor_file import read_header
+from instructedit.errors import DataError
 from instructedit.experiment import cells
 from instructedit.experiment.cost import estimate_costs, format_costs
 from instructedit.experiment.making import describe_editor
@@ -88,10 +89,16 @@ def test_the_packages_ordinary_text_is_in_the_key_of_what_reads_it(
         return describe_editor(EditorSpec(method, settings), keys.plan, keys.sources, 0)
 
     before = {name: describe(name) for name in ("rome", "memit", "alphaedit", "ft-l")}
-    own = describe("rome", text="own.txt")
+    file = tmp_path / "own.txt"
+    with pytest.raises(DataError, match="cannot read the ordinary text"):
+        describe("rome", text=str(file))
+    file.write_text("One text.")
+    own = describe("rome", text=str(file))
     monkeypatch.setattr(ordinary, "plain_sentences", lambda: ["Another text."])
     assert {name for name, was in before.items() if was != describe(name)} == {"rome", "memit", "alphaedit"}
-    assert describe("rome", text="own.txt") == own
+    assert describe("rome", text=str(file)) == own
+    file.write_text("Another one.")
+    assert describe("rome", text=str(file)) != own
 
 
 def test_a_changed_bank_or_fact_of_the_package_changes_every_key(

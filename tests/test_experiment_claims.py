@@ -8,7 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from instructedit.experiment.claims import TOKEN, Claims, owner
+from instructedit.experiment.claims import TOKEN, Claims, owner, started
 
 
 def test_of_many_claimants_one_at_the_most_has_the_claim(tmp_path: Path) -> None:
@@ -21,6 +21,7 @@ def test_of_many_claimants_one_at_the_most_has_the_claim(tmp_path: Path) -> None
             assert sum(path is not None for path in taken) <= 1
             assert len(list(tmp_path.glob(f"cell{number}.*.lock"))) <= 1
             assert not dead.exists() or not any(taken)
+            assert any(taken) or claims.take(f"cell{number}")  # whoever asks alone has it
 
 
 def ended_process() -> int:
@@ -52,6 +53,17 @@ def test_a_dead_claim_is_taken_over_and_others_are_believed(tmp_path: Path) -> N
     ):
         path = claim_of(tmp_path, pid, host, token)
         with claims.hold("cell") as held:
+            assert held is free
+        path.unlink(missing_ok=True)
+
+
+def test_a_number_that_was_given_again_is_of_another_process(tmp_path: Path) -> None:
+    since = started(os.getppid())
+    assert started(ended_process()) == ""
+    for told, free in ((since, False), (f"{since}0", bool(since)), ("", False)):
+        path = claim_of(tmp_path, os.getppid())
+        path.write_text(json.dumps({**json.loads(path.read_text()), "since": told}))
+        with Claims(tmp_path).hold("cell") as held:
             assert held is free
         path.unlink(missing_ok=True)
 

@@ -39,6 +39,7 @@ def values(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dic
         ({"measures": ["relability"]}, UnknownNameError, "Did you mean 'reliability'"),
         ({"published": "gpt3"}, UnknownNameError, "published table"),
         ({"edtors": ["noisy"]}, UnknownNameError, "Did you mean 'editors'"),
+        ({"pairs": [["noisy"]]}, DataError, "a pair of main is .'noisy',.. Expected two names"),
         (["noisy"], DataError, "Expected a mapping"),
     ],
 )
@@ -134,6 +135,13 @@ def test_a_pattern_that_names_no_cell_is_refused(values: dict[str, Any], tmp_pat
     ("changes", "said"),
     [
         ({"limit": "ten"}, "the plan: limit is 'ten'. Expected a whole number, or nothing"),
+        ({"limit": 0}, "the plan's limit is 0. Expected 1 or more"),
+        ({"batch": -1}, "the plan's batch is -1"),
+        ({"steps": 0}, "the plan's steps is 0"),
+        ({"models": {"small": "x"}}, "models.small is 'x'. Expected a mapping"),
+        ({"conditions": {"right": {"leverage": True, "control": "none"}}}, "leverage stands beside control"),
+        ({"conditions": {"right": {"limit": 0}}}, "condition right: limit is 0"),
+        ({"editors": {"mine": {"method": "rome", "settings": [1]}}}, r"editors.mine.settings is \[1\]"),
         ({"cache": 2}, "the plan: cache is 2. Expected true or false"),
         ({"tables": {"main": {"editors": "base"}}}, "tables.main lacks data. See docs"),
         ({"editors": {"mine": {"train": "mend", "steps": "1"}}}, "editors.mine: steps is '1'"),
@@ -144,6 +152,12 @@ def test_a_pattern_that_names_no_cell_is_refused(values: dict[str, Any], tmp_pat
 def test_a_value_of_another_form_is_told(values: dict[str, Any], changes: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         parse_plan({**values, **changes})
+
+
+def test_an_option_that_no_model_has_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(UnknownNameError, match="option of the model small 'modle'"):
+        parse_plan({**values, "models": {"small": {"modle": "x"}}})
+    assert parse_plan({**values, "models": {"default": None}}).models == {"default": {}}
 
 
 def test_a_plan_without_a_cell_is_refused(values: dict[str, Any], tmp_path: Path) -> None:
@@ -185,11 +199,16 @@ def test_caps_of_steps_an_editors_before_the_plans_and_the_command_lines_before_
 
 
 def test_no_lesson_erases_where_the_data_drop_erasures(values: dict[str, Any]) -> None:
-    values["training"] = {"all": {"own": True}, "less": {"own": True, "drop": ["sentiment", "erase"]}}
-    values["editors"] = {name: {"train": "instructedit", "data": name} for name in ("all", "less")}
+    values["training"] = {
+        "all": {"own": True},
+        "less": {"own": True, "drop": ["sentiment", "erase"]},
+        "some": {"own": True, "keep": ["change", "insert"]},
+    }
+    names = list(values["training"])
+    values["editors"] = {name: {"train": "instructedit", "data": name} for name in names}
     plan = parse_plan(values)
-    found = {name: training_config(plan.editors[name], plan, 0).lessons.erase for name in ("all", "less")}
-    assert found == {"all": named_config("instructedit").lessons.erase, "less": 0.0}
+    found = {name: training_config(plan.editors[name], plan, 0).lessons.erase for name in names}
+    assert found == {"all": named_config("instructedit").lessons.erase, "less": 0.0, "some": 0.0}
     assert found["all"] > 0
 
 

@@ -227,6 +227,21 @@ def test_a_report_is_made_again_from_its_own_folder(finished: Finished, cli: Run
     assert france == ["counterfact", 0, "france"]
 
 
+def test_a_reports_folder_can_be_run_on(finished: Finished, cli: Run, tmp_path: Path) -> None:
+    path, pages = tmp_path / "tiny.yaml", tmp_path / "pages"
+    path.write_text(json.dumps(finished[0]))
+    assert cli("report", finished[1], "--out", pages).code == 0
+    before = read_known(pages / "cells.json")
+    code, out, err = cli("experiment", path, "--out", pages, "--json")
+    assert code == 0, err
+    assert json.loads(out)["done"] == ["tiny/noisy/lands/right/7"]
+    assert json.loads(cli("experiment", path, "--out", pages, "--json").out)["done"] == []
+    assert cli("report", pages).code == 0
+    after = read_known(pages / "cells.json")
+    assert len(after) == len(before) + 1
+    assert before.keys() < after.keys()
+
+
 def test_versions_are_those_of_the_cells(finished: Finished, tmp_path: Path) -> None:
     shutil.copytree(finished[1], tmp_path / "run")
     one, other, last = sorted((tmp_path / "run").glob("cells/*/summary.json"))

@@ -1,6 +1,6 @@
 """The search of settings: the same number of tries, kept as they are made, and read by what comes after."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,21 @@ def test_another_search_is_not_mixed_into_a_file(
     assert CALLS == []
     assert cli(*arguments(records, folder, out), "--tries", 2, "--force").code == 0
     assert len(read_search(out, "noisy").tries) == 2
+
+
+def test_more_tries_can_be_asked_for_and_failed_ones_are_made_again(
+    cli: Run, folder: Path, records: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "noisy.yaml"
+    assert cli(*arguments(records, folder, out), "--tries", 2).code == 0
+    first = read_search(out, "noisy")
+    replace(first, tries=(replace(first.tries[0], score=None, error="no memory"), first.tries[1])).save(out)
+    CALLS.clear()
+    assert cli(*arguments(records, folder, out), "--tries", 3).code == 0
+    assert len(CALLS) == 2
+    found = read_search(out, "noisy")
+    assert len(found.tries) == 3
+    assert all(one.score is not None for one in found.tries)
 
 
 def test_tries_that_fail_are_noted_and_a_search_of_failures_is_one(

@@ -52,19 +52,20 @@ def measure_leverage(
     ``summary[contrast][part]`` holds an `Estimate` as a dict for each condition, for the unedited
     model (``base``) and for the paired ``difference`` (first minus second condition), with intervals
     from resampled subjects. Only bare prompts are asked: the instruction acts through the edit or not
-    at all. A contrast for which no case is fit is left out, and so are all but `contrasts` where some are
-    named. Everything is a fraction.
+    at all. A row's ``case`` is its place in `cases`, whatever the contrast. A contrast for which no case is
+    fit is left out, and so are all but `contrasts` where some are named. Everything is a fraction.
 
     Errors: `DataError` when no case is fit for any contrast; `UnknownNameError` for one that is none.
     """
     rows: list[Row] = []
     summary: dict[str, dict[str, dict[str, Any]]] = {}
     for contrast in find_contrasts(contrasts):
-        fit = [case for case in cases if contrast.takes(case)]
+        places = [place for place, case in enumerate(cases) if contrast.takes(case)]
+        fit = [cases[place] for place in places]
         sides: dict[str, list[Row]] = {}
         for condition in contrast.conditions if fit else ():
             changed = [contrast.condition(case, condition, split, seed) for case in fit]
-            sides[condition] = evaluate(
+            found = evaluate(
                 backbone,
                 editor,
                 changed,
@@ -79,6 +80,7 @@ def measure_leverage(
                 cache=cache,
                 condition=condition,
             ).rows
+            sides[condition] = [{**row, "case": places[row["case"]]} for row in found]
             rows += sides[condition]
         if fit:
             summary[contrast.name] = _compare(contrast, sides, resamples, seed)

@@ -68,7 +68,7 @@ def evaluate(
 
     Errors: `DataError` without cases, and as `change_many`; `UnknownNameError` for an unknown group.
     """
-    _check(cases, groups)
+    _check(cases, groups, batch)
     choice = Choice(tuple(groups), instructed, max_probes, max_replies, seed)
     words = [instruction_for(case, split=split, control=control, seed=seed) for case in cases]
     whole = None if together is None else change_many(editor, backbone, cases, words, together)
@@ -87,11 +87,13 @@ def evaluate(
     return EvaluationResult(rows, summarise(rows, resamples=resamples, seed=seed))
 
 
-def _check(cases: Sequence[EditCase], groups: Sequence[str]) -> None:
+def _check(cases: Sequence[EditCase], groups: Sequence[str], batch: int) -> None:
     if not cases:
         raise DataError(
             "there is no case to evaluate. Expected at least one record: check the file and --limit."
         )
+    if batch < 1:
+        raise DataError(f"batch is {batch}. Expected 1 edit or more to be asked together.")
     for group in groups:
         if group not in GROUPS:
             raise unknown_name("probe group", group, list(GROUPS))

@@ -65,7 +65,19 @@ class Claims:
 
 def owner() -> dict[str, Any]:
     """This process, as its claims name it."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "token": TOKEN}
+    pid = os.getpid()
+    return {"pid": pid, "host": socket.gethostname(), "token": TOKEN, "since": started(pid)}
+
+
+def started(pid: int) -> str:
+    """When a process was started, in the system's own ticks; empty where the system does not tell.
+
+    Numbers are given again, the pair is not: a container that is started anew has the old ones at once.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 def is_dead(path: Path) -> bool:
@@ -77,6 +89,7 @@ def is_dead(path: Path) -> bool:
     try:
         claim = json.loads(text)
         pid, host, token = int(claim["pid"]), claim["host"], claim.get("token")
+        since = claim.get("since", "")
     except (ValueError, KeyError, TypeError):  # created and not written to yet, or never
         return age > UNWRITTEN
     if host != socket.gethostname():
@@ -88,4 +101,4 @@ def is_dead(path: Path) -> bool:
             os.kill(pid, 0)
         except ProcessLookupError:
             return True
-    return False
+    return bool(since) and started(pid) not in ("", since)

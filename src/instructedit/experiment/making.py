@@ -65,8 +65,7 @@ def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -
         return {"method": UNEDITED}
     if spec.method:
         made: Any = make_method(spec.method, spec.settings)
-        ordinary = {"ordinary": plain_digest()} if getattr(made, "text", None) == "" else {}
-        return {"method": spec.method, "settings": asdict(made), **ordinary}
+        return {"method": spec.method, "settings": asdict(made), **_ordinary(getattr(made, "text", None))}
     if spec.file:
         path = editor_file(spec)
         if not path.is_file():
@@ -76,7 +75,20 @@ def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -
     settings: dict[str, Any] = {"kind": config.editor.kind, **config.to_dict()}
     for part in (settings, settings["editor"]):  # no training of a plan teaches opinions
         part.pop("stance")
-    return {"train": settings, "data": sources.training(spec.data).digest}
+    own = _ordinary(getattr(config.editor, "text", "") or None)  # the package's is in every key
+    return {"train": settings, "data": sources.training(spec.data).digest, **own}
+
+
+def _ordinary(text: str | None) -> Values:
+    """The digest of ordinary text, of a file or of the package's own (an empty name), for what reads any."""
+    if text is None:
+        return {}
+    if text == "":
+        return {"ordinary": plain_digest()}
+    try:
+        return {"ordinary": sha256_file(Path(text).expanduser())}
+    except OSError as error:
+        raise DataError(f"cannot read the ordinary text {text}: {error.strerror}.") from error
 
 
 def editor_file(spec: EditorSpec) -> Path:
@@ -88,10 +100,12 @@ def training_config(spec: EditorSpec, plan: Plan, seed: int) -> TrainConfig:
     """The configuration that a trained editor names, with its changes, the cap of its steps and the seed.
 
     The editor's own cap goes before the plan's; neither makes a training longer than configured. Where its
-    data drop erasures, no lesson makes one of a change either. Errors: as `named_config` and `from_dict`.
+    data drop erasures, or keep others only, no lesson makes one of a change either. Errors: as `named_config`
+    and `from_dict`.
     """
     config = from_dict(spec.set, named_config(spec.train))
-    if "erase" in plan.training[spec.data].drop:
+    data = plan.training[spec.data]
+    if "erase" in data.drop or (data.keep and "erase" not in data.keep):
         config = replace(config, lessons=replace(config.lessons, erase=0.0))
     cap = plan.steps if spec.steps is None else spec.steps
     if cap is not None and cap < config.steps:

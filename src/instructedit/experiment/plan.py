@@ -35,6 +35,8 @@ WANTED = {  # what is checked of a value before anything is run; the rest are na
     bool: "true or false",
     str: "a text",
 }
+UNLEVERED = ("control", "instructed", "fluency", "together", "wordings")  # that leverage has no use for
+MODEL_OPTIONS = ("model", "sites", "blocks", "device", "dtype", "device_map", "start")  # as `load_backbone`
 SEE = "See docs/experiments.md for a plan's entries."
 
 
@@ -76,6 +78,10 @@ def parse_plan(values: Mapping[str, Any]) -> Plan:
             str(name): _make(kind, value, f"{section}.{name}")
             for name, value in _mapping(given.get(section) or {}, section).items()
         }
+    given["models"] = {
+        str(name): _mapping(options or {}, f"models.{name}")
+        for name, options in _mapping(given["models"], "models").items()
+    }
     named = dict.fromkeys(name for table in given["tables"].values() for name in table.editors)
     for name in [name for name in named if name in _methods() and name not in given["editors"]]:
         given["editors"][name] = EditorSpec(method=name)
@@ -115,6 +121,23 @@ def _mapping(values: Any, place: str) -> Mapping[str, Any]:
 
 
 def _check_names(plan: Plan) -> None:
+    for name in ("limit", "steps", "batch"):
+        value = getattr(plan, name)
+        if value is not None and value < 1:
+            raise DataError(f"the plan's {name} is {value}. Expected 1 or more. {SEE}")
+    for name, options in plan.models.items():
+        _check(f"option of the model {name}", list(options), list(MODEL_OPTIONS))
+    for title, table in plan.tables.items():
+        _check_table(plan, title, table)
+    for name, editor in plan.editors.items():
+        _check_editor(plan, name, editor)
+    for title, condition in plan.conditions.items():
+        _check_condition(title, condition)
+    wordings = [condition.wordings for condition in plan.conditions.values() if condition.wordings]
+    _check("wordings", wordings, list(plan.wordings))
+
+
+def _check_table(plan: Plan, title: str, table: TableSpec) -> None:
     from instructedit.experiment.measures import MEASURES
     from instructedit.experiment.published import published_names
 
@@ -125,29 +148,43 @@ def _check_names(plan: Plan) -> None:
         "condition": plan.conditions,
         "measure": MEASURES,
     }
-    for title, table in plan.tables.items():
-        for axis in AXES:
-            _check(f"{axis} in the table {title}", table.names(axis), list(known[axis]))
-        _check(f"axis in the table {title}", (*table.columns, table.compare), list(AXES))
-        drawable = [name for name in table.measures if not MEASURES[name].plain]
-        _check(f"measure in the figure of {title}", table.figure, drawable)
-        _check(f"published table in the table {title}", table.published, published_names())
-        rivals = list(table.names(table.compare))
-        _check(f"{table.compare} in a pair of {title}", [n for pair in table.pairs for n in pair], rivals)
-    for name, editor in plan.editors.items():
-        found = [way for way in ("method", "file", "train") if getattr(editor, way)]
-        if len(found) != 1:
-            told = " and ".join(found) or "none of them"
-            raise DataError(f"editor {name}: found {told}. Expected one of method, file and train. {SEE}")
-        if editor.steps is not None and (not editor.train or editor.steps < 1):
-            raise DataError(f"editor {name}: steps is {editor.steps}. Expected 1 or more, of a training.")
-        _check(f"method of the editor {name}", [editor.method] if editor.method else [], _methods())
-        _check(f"training data of {name}", [editor.data] if editor.train else [], list(plan.training))
-    for title, condition in plan.conditions.items():
-        _check(f"control in the condition {title}", [condition.control], list(get_args(Control)))
-        _check(f"split in the condition {title}", [condition.split], ["train", "unseen"])
-    wordings = [condition.wordings for condition in plan.conditions.values() if condition.wordings]
-    _check("wordings", wordings, list(plan.wordings))
+    for axis in AXES:
+        _check(f"{axis} in the table {title}", table.names(axis), list(known[axis]))
+    _check(f"axis in the table {title}", (*table.columns, table.compare), list(AXES))
+    drawable = [name for name in table.measures if not MEASURES[name].plain]
+    _check(f"measure in the figure of {title}", table.figure, drawable)
+    _check(f"published table in the table {title}", table.published, published_names())
+    rivals = list(table.names(table.compare))
+    for pair in table.pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise DataError(f"a pair of {title} is {pair!r}. Expected two names ({table.compare}). {SEE}")
+        _check(f"{table.compare} in a pair of {title}", pair, rivals)
+
+
+def _check_editor(plan: Plan, name: str, editor: EditorSpec) -> None:
+    found = [way for way in ("method", "file", "train") if getattr(editor, way)]
+    if len(found) != 1:
+        told = " and ".join(found) or "none of them"
+        raise DataError(f"editor {name}: found {told}. Expected one of method, file and train. {SEE}")
+    if editor.steps is not None and (not editor.train or editor.steps < 1):
+        raise DataError(f"editor {name}: steps is {editor.steps}. Expected 1 or more, of a training.")
+    for part in ("settings", "set"):
+        _mapping(getattr(editor, part), f"editors.{name}.{part}")
+    _check(f"method of the editor {name}", [editor.method] if editor.method else [], _methods())
+    _check(f"training data of {name}", [editor.data] if editor.train else [], list(plan.training))
+
+
+def _check_condition(title: str, condition: Condition) -> None:
+    _check(f"control in the condition {title}", [condition.control], list(get_args(Control)))
+    _check(f"split in the condition {title}", [condition.split], ["train", "unseen"])
+    beside = [name for name in UNLEVERED if getattr(condition, name) != getattr(Condition(), name)]
+    if condition.leverage and beside:
+        raise DataError(
+            f"condition {title}: leverage stands beside {', '.join(beside)}. Expected leverage with a split "
+            f"and a limit alone: it gives its own instructions. {SEE}"
+        )
+    if condition.limit is not None and condition.limit < 1:
+        raise DataError(f"condition {title}: limit is {condition.limit}. Expected 1 or more. {SEE}")
 
 
 def _methods() -> list[str]:

@@ -42,4 +42,5 @@ def read_reliability(run: RunFolder, editor: str, split: str) -> dict[tuple[str,
 
 def _is_single(condition: Condition, split: str) -> bool:
     other = condition.leverage or condition.together or condition.wordings
+    other = other or condition.fluency or condition.limit  # the same cases once more, some of them
     return not other and condition.split == split

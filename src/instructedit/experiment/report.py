@@ -85,6 +85,7 @@ def _usual(grid: Grid) -> tuple[int, int]:
 def _caption(grid: Grid, usual: tuple[int, int]) -> str:
     fixed = [f"{axis} {grid.names(axis)[0]}" for axis in AXES if len(grid.names(axis)) == 1]
     text = f"Finished: {grid.finished} of {grid.cells} cells."
+    text += " Bold is best of those that are." if grid.finished < grid.cells else ""
     seeds = "1 seed" if usual[1] == 1 else f"{usual[1]} seeds"
     return f"{text} n = {usual[0]}, {seeds}" + (f"; {', '.join(fixed)}." if fixed else ".")
 

@@ -72,13 +72,16 @@ class Workshop:
         return Training(settings, records, self.model_options(cell), folder, self.run.cache)
 
     def ask(self, cell: Cell, cases: Sequence[EditCase]) -> tuple[list[Row], Values]:
-        """Evaluate a cell's editor on cases: its rows, and its summary under ``tasks`` and ``leverage``."""
+        """Evaluate a cell's editor on cases: its rows, and its summary under ``tasks`` and ``leverage``.
+
+        Wordings and replies are drawn by the plan's seed, so that cells pair; a cell's own is its training's.
+        """
         backbone, editor, cache = self.editor(cell)
         condition = self.plan.conditions[cell.condition]
         if condition.wordings:
-            cases = reword(cases, self.plan.wordings[condition.wordings], cell.seed)
+            cases = reword(cases, self.plan.wordings[condition.wordings], self.plan.sample)
         split = cast(Split, condition.split)
-        options: Values = {"split": split, "batch": self.plan.batch, "seed": cell.seed, "cache": cache}
+        options: Values = {"split": split, "batch": self.plan.batch, "seed": self.plan.sample, "cache": cache}
         if condition.leverage:
             lever = measure_leverage(backbone, editor, cases, **options)
             return lever.rows, {"tasks": {}, "leverage": lever.summary}

@@ -23,6 +23,7 @@ from instructedit.experiment.chosen import Chosen, Try, Values, read_search
 from instructedit.experiment.measures import OF_THE_MEAN, measure_rows
 from instructedit.types import EditCase
 
+TRIES = "tries"  # of the facts: how many there shall be, which decides none of them
 Grid = Mapping[str, Sequence[Any]]
 Load = Callable[
     [Values], tuple[Backbone, Any]
@@ -71,15 +72,15 @@ def list_settings(method: str, grid: Grid, tries: int | None = None, seed: int =
 
 
 def open_search(path: Path, method: str, facts: Values, *, force: bool = False) -> Chosen:
-    """A new search, or the one in `path` to be continued.
+    """A new search, or the one in `path` to be continued, with more tries too.
 
     Errors: as `read_search`; `OutputError` when the file holds tries of a search with other `facts`.
     """
     if force or not path.exists():
         return Chosen(method, facts)
     found = read_search(path, method)
-    if found.tries and found.facts != facts:
-        told = sorted(name for name in facts if found.facts.get(name) != facts[name])
+    told = sorted(name for name in facts if name != TRIES and found.facts.get(name) != facts[name])
+    if found.tries and told:
         raise OutputError(
             f"{path} holds a search with other facts ({', '.join(told)}). Choose another file, or pass "
             "--force to begin again."
@@ -103,8 +104,10 @@ class Bench:
     ) -> Chosen:
         """Try what has not been tried; the file is written after every try.
 
-        Errors: as `load`; what a try raises behind it is written down, and the next is made.
+        What could not be run is tried again. Errors: as `load`; what a try raises behind it is written down,
+        and the next is made.
         """
+        chosen = replace(chosen, tries=tuple(one for one in chosen.tries if one.score is not None))
         known = [one.settings for one in chosen.tries]
         with TemporaryDirectory(prefix="instructedit-") as place:
             for one in settings:

@@ -114,6 +114,6 @@ class Plan:
     limit: int | None = None
     steps: int | None = None  # the most steps of a training whose editor names no cap of its own
     seeds: tuple[int, ...] = (0,)
-    sample: int = 0  # seed of the draw of records under `limit`: the same for all cells, so that they pair
+    sample: int = 0  # seed of all that is drawn to be asked (records, wordings, replies): so cells pair
     batch: int = 16
     cache: bool = True  # prefix states on disk, rounded to half precision

@@ -64,7 +64,7 @@ def open_session(
             f"no cell is named {', '.join(only)}. Expected a table ({', '.join(plan.tables)}), or a pattern "
             f"such as {all_cells(plan)[0]} with * for any name."
         )
-    for file in known:
+    for file in (*run.reported(), *known):
         run.learn(file, keep=not dry_run)
     checksums, missing = run.checksums(), {}
     if not dry_run:

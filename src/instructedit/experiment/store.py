@@ -55,10 +55,13 @@ class RunFolder:
 
         A folder without cells of its own is that of a report, whose file holds them all.
         """
-        files = sorted((self.path / KNOWN).glob("*.json"))
-        if (self.path / CELLS).is_file() and not (self.path / "cells").is_dir():
-            files.append(self.path / CELLS)
+        files = [*sorted((self.path / KNOWN).glob("*.json")), *self.reported()]
         return {key: cell for file in files for key, cell in read_known(file).items()}
+
+    def reported(self) -> list[Path]:
+        """The file of a report's cells, where the folder is a report's and has no cells of its own."""
+        is_report = (self.path / CELLS).is_file() and not (self.path / "cells").is_dir()
+        return [self.path / CELLS] if is_report else []
 
     def learn(self, file: Path, *, keep: bool = True) -> None:
         """Know the cells of a `write_known` file: they need not be run. `keep` copies it into the folder.
