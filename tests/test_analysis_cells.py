@@ -38,6 +38,7 @@ def made_row(condition: str, **more: Any) -> dict[str, Any]:
 def run(tmp_path: Path) -> Path:
     """The folder of a report: one editor under two conditions, and others that nobody asks for."""
     conditions = {"right": {}, "none": {"control": "none"}, "seen": {"split": "train"}}
+    conditions |= {"written": {"fluency": True}, "few": {"limit": 1}}  # some of the cases once more
     table = {"editors": ["base", "mend"], "data": ["d"], "conditions": list(conditions)}
     plan: dict[str, Any] = {"name": "made", "models": {"m": {}}, "data": {"d": {"own": True}}}
     plan |= {"training": {"t": {"own": True}}, "editors": {"mend": {"train": "mend", "data": "t"}}}
@@ -111,6 +112,11 @@ def test_the_command_prints_and_keeps_the_correlations(
     kept = json.loads((tmp_path / "one" / "numbers.json").read_text())
     assert [cell["reliability"] for cell in kept["cells"]] == [0.75, 0.25, 0.0, 0.125]
     assert kept["correlations"]["gap"]["cells"] == 4
+    twice = cli(*told, tmp_path / "two", "--beside", tmp_path / "one")
+    assert twice.code == DataError.exit_code
+    assert "4 cells stand in two of these analyses, first: mend, a, right" in twice.err
+    other = tmp_path / "one" / "numbers.json"
+    other.write_text(json.dumps({**kept, "checksum": "of another model"}))
     again = cli(*told, tmp_path / "two", "--beside", tmp_path / "one", "--json")
     assert json.loads(again.out)["correlations"]["gap"]["cells"] == 8
     assert cli("analyse", "--beside", tmp_path / "one").code == DataError.exit_code

@@ -51,8 +51,10 @@ def collect_vectors(
     transform has fewer stages, a method that is not trained the delta alone. Only the first round of an
     edit is looked at. ``all sites`` is every site at equal weight: its cosines are the mean of theirs.
 
-    Errors: `DataError` for a method whose edits are no deltas.
+    Errors: `DataError` for a method whose edits are no deltas, and for a batch below 1.
     """
+    if batch < 1:
+        raise DataError(f"batch is {batch}. Expected 1 edit or more to be made together.")
     parts: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
     for start in track(range(0, len(cases), batch), "collecting"):
         chunk, words = cases[start : start + batch], instructions[start : start + batch]

@@ -81,8 +81,8 @@ def measure_turn(
     At 1 the instruction turns nothing.
     """
     first, second = normalise_rows(first.double()), normalise_rows(second.double())
-    orders = draw_orders(len(first), permutations, seed)
-    mixed = [float((first * second[order]).sum(1).mean()) for order in orders]
+    orders = draw_orders(len(first), permutations, seed) if len(first) > 1 else []
+    mixed = [float((first[order] * second[order.roll(1)]).sum(1).mean()) for order in orders]  # never its own
     found = {"n": len(first), "cosine": float((first * second).sum(1).mean())}
     return {**found, "shuffled": sum(mixed) / len(mixed) if mixed else None}
 
