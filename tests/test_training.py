@@ -66,10 +66,43 @@ def test_the_best_editor_is_kept(llama: Backbone, tmp_path: Path, monkeypatch: p
     assert any(not torch.equal(seen[1][name], seen[2][name]) for name in best)
 
 
+def test_without_validation_lessons_the_last_editor_is_kept(llama: Backbone, tmp_path: Path) -> None:
+    changes = {"validation": 0.0, "steps": 4, "validate_every": 1, "patience": 1}
+    result = run(tmp_path / "run", llama, **changes)
+    assert (result.step, result.steps_run) == (4, 4)
+    learned = load_tensors(result.editor)[0]
+    state = load_tensors(tmp_path / "run" / "checkpoint.safetensors")[0]
+    for name, value in learned.items():
+        expected = state[f"model.{name}"]
+        assert torch.equal(value, expected.half() if value.dtype == torch.float16 else expected)
+
+
+def test_all_processes_decide_by_the_score_of_the_main_one(
+    llama: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([0.7, 0.6, 0.6, 0.6])  # what another process hears, whatever it has found itself
+
+    def hear(values: list[float]) -> None:
+        values[0] = next(told)
+
+    monkeypatch.setattr(loop, "broadcast_object_list", hear)
+    result = run(tmp_path / "run", llama, steps=9, validate_every=1, patience=2)
+    assert (result.score, result.step, result.steps_run) == (0.7, 1, 4)
+
+
 def test_training_stops_when_nothing_gets_better(llama: Backbone, tmp_path: Path) -> None:
     result = run(tmp_path / "run", llama, steps=20, validate_every=1, patience=1, lr=0.0, lr_steps=0.0)
     assert (result.step, result.steps_run) == (1, 3)
     assert [line["step"] for line in lines(tmp_path / "run") if "loss" in line] == [1, 2, 3]
+
+
+def test_one_process_stays_on_the_device_of_its_model(
+    llama: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = property(lambda _self: torch.device("meta"))  # as "cuda" beside a model on cuda:1
+    monkeypatch.setattr("accelerate.Accelerator.device", elsewhere)
+    result = run(tmp_path / "run", llama, steps=1)
+    assert all(value.device.type == "cpu" for value in load_tensors(result.editor)[0].values())
 
 
 def test_the_seed_decides(llama: Backbone, tmp_path: Path) -> None:

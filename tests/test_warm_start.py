@@ -53,6 +53,13 @@ def test_known_sites_give_what_they_gave_and_new_ones_step_faintly() -> None:
         torch.testing.assert_close(new.log_step[fresh], expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+def test_an_editor_on_another_device_takes_over_what_lies_on_the_cpu() -> None:
+    known, editor = narrow_pair()
+    warm_start(editor.to("meta"), known)
+    assert all(value.device.type == "meta" for value in editor.parameters())
+
+
 def test_another_network_is_refused() -> None:
     known, editor = narrow_pair()
     other = tiny_editor(tiny_backbone("llama", blocks=2), rank=4)

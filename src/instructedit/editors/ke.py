@@ -142,8 +142,8 @@ class KnowledgeEditor(InstructedEditor):
             factors = self.capture(backbone, cases, instructions, cache, whole)
         texts = self.texts.requests(backbone, cases, instructions)
         tokens = backbone.model.get_input_embeddings()(backbone.pad([text.ids for text in texts])).float()
-        state = self.encode(tokens, torch.tensor([len(text.ids) for text in texts]))
-        return factors, state, torch.zeros(len(cases), dtype=torch.bool), None
+        state = self.encode(tokens, torch.tensor([len(text.ids) for text in texts]))  # lengths: on the CPU
+        return factors, state, torch.zeros(len(cases), dtype=torch.bool, device=state.device), None
 
     def encode(self, tokens: Float[Tensor, "b t d"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b z"]:
         """The last states of both directions over the first `lengths[i]` tokens of each row."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from instructedit.backbone import Backbone, PrefixCache
@@ -23,7 +24,7 @@ from instructedit.training.checkpoint import Progress, load_checkpoint, save_che
 from instructedit.training.config import TrainConfig
 from instructedit.training.course import Course
 from instructedit.training.lesson_step import LessonStep, validation_score
-from instructedit.training.metrics_log import MeanReadings, MetricsLog
+from instructedit.training.metrics_log import MeanReadings, MetricsLog, check_trackers
 from instructedit.training.moments import collect_moments, measure_instructions
 from instructedit.training.warm_start import warm_start
 
@@ -95,10 +96,11 @@ def train(
 def start_processes(
     config: TrainConfig, backbone: Backbone, out: Path, trackers: Sequence[str]
 ) -> Accelerator:
-    """Join the processes of `accelerate launch`, or be the only one.
+    """Join the processes of `accelerate launch`, or be the only one, which stays on the backbone's device.
 
-    Errors: `DataError` when a step's edits cannot be shared out evenly.
+    Errors: as `check_trackers`; `DataError` when a step's edits cannot be shared out evenly.
     """
+    check_trackers(trackers)
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a code of size 0 gets no gradient
     accelerator = Accelerator(
         cpu=backbone.device.type == "cpu",
@@ -111,7 +113,9 @@ def start_processes(
             f"a step of {config.batch} edits cannot be shared by {accelerator.num_processes} processes."
             " Choose a batch that is a multiple of them, or fewer processes."
         )
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+    if accelerator.num_processes == 1:
+        accelerator.device_placement = False  # accelerate does not know which of several was asked for
+    elif accelerator.device.type == "cuda":
         backbone.model.to(accelerator.device)  # each process has a device of its own
     accelerator.init_trackers("instructedit")
     return accelerator
@@ -194,7 +198,7 @@ class Run:
         lessons = self.course.lessons(step)
         mine = lessons[self.accelerator.process_index :: self.accelerator.num_processes]
         self.optimizer.zero_grad()
-        loss, readings = torch.zeros((), device=self.accelerator.device), MeanReadings()
+        loss, readings = torch.zeros((), device=self.module.backbone.device), MeanReadings()
         together = self.course.together(step)
         for start in range(0, len(mine), self.config.micro):
             part = mine[start : start + self.config.micro]
@@ -210,7 +214,7 @@ class Run:
         return {"loss": float(mean), "gradient_norm": float(norm), **told}
 
     def validate(self) -> dict[str, float]:
-        """Score the validation lessons; keep the editor when it is the best so far.
+        """Score the validation lessons; keep the editor when it is the best so far, or when there are none.
 
         Where some steps make their edits together, so are those of validation, and the score is the mean.
         """
@@ -220,9 +224,10 @@ class Run:
             joint, told = validation_score(self.module, lessons, self.config.micro, together=True)
             score = (score + joint) / 2
             readings |= {f"together/{name}": value for name, value in told.items()}
+        score = agree(score)
         progress.scores.append(score)
         progress.stale += 1
-        if score > progress.best:
+        if not lessons or score > progress.best:
             progress.best, progress.best_step, progress.stale = score, progress.step, 0
             self._keep(score, readings)
         return {"validation": score, **readings}
@@ -244,3 +249,10 @@ class Run:
             optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
             save_checkpoint(self.out / CHECKPOINT, self.module.editor, optimizer, self.progress)
         self.accelerator.wait_for_everyone()
+
+
+def agree(score: float) -> float:
+    """The main process's score: by it every process decides what is best and when to stop."""
+    told = [score]
+    broadcast_object_list(told)
+    return told[0]

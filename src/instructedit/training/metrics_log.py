@@ -1,11 +1,31 @@
 """The run's log: one JSON line a step, and one a validation."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import LoggerType
 
+from instructedit.errors import DataError, unknown_name
 from instructedit.storage import write_atomic
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """See that accelerate knows some trackers, and that their packages are there.
+
+    Errors: `UnknownNameError` with the nearest name, `DataError` for one that is not installed.
+    """
+    known = [LoggerType.ALL.value, *LOGGER_TYPE_TO_CLASS]
+    for name in names:
+        if name not in known:
+            raise unknown_name("tracker", name, known)
+        if name in LoggerType.list() and LoggerType(name) not in (LoggerType.ALL, *get_available_trackers()):
+            raise DataError(
+                f"the tracker {name} is not installed here. Install its package, or leave --tracker out: "
+                "metrics.jsonl is written in any case."
+            )
 
 
 class MetricsLog:

@@ -59,7 +59,8 @@ def _copy_shape(shape: ShapeTransform, known: ShapeTransform) -> None:
         if axis is not None:
             source = _by_site(source, axis, old)
         value.copy_(source)
-    shape.log_step.sub_(FAINT * torch.tensor([float(place is None) for place in old]))
+    fresh = torch.tensor([float(place is None) for place in old], device=shape.log_step.device)
+    shape.log_step.sub_(FAINT * fresh)
     for index, place in enumerate(old):
         if place is not None:
             shape.statistics[index].load_state_dict(known.statistics[place].state_dict())
