@@ -203,7 +203,15 @@ def test_evaluate_shows_a_table_and_finds_data_by_environment(
     assert code == 0
     assert "Reliability" in text
     assert json.loads(cli("evaluate", *arguments, "--dry-run", "--json").out)["edits"] == 1
-    for editor, wrong, meant in (("memit", "stepps=3", "steps"), ("default", "mend.stepps=3", "steps")):
+    for editor, wrong, meant in (
+        ("memit", "stepps=3", "steps"),
+        ("memit", "steps=1.5", "a whole number"),
+        ("memit", "text=5", "words"),
+        ("ultraedit", "units=raww", "'raw'"),
+        ("default", "mend.stepps=3", "steps"),
+        ("default", "strengths=1.5", "a list in brackets, such as [1.5]"),
+        ("default", "text=5", "words"),
+    ):
         found = cli("evaluate", *arguments, "--editor", editor, "--setting", wrong, "--dry-run")
         assert found.code
         assert meant in found.err

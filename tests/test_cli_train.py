@@ -82,6 +82,26 @@ def test_dry_run_counts_the_cost_and_writes_nothing(cli: Run, config: Path, tmp_
         (("config.yaml", "--set", "stepz=3"), 7, "'steps'"),
         (("config.yaml", "--set", "editor.prefx=true"), 7, "'editor.prefix'"),
         (("config.yaml", "--set", "steps"), 3, "name=value"),
+        (("config.yaml", "--set", "steps=[1"), 3, "name=value"),
+        (("config.yaml", "--set", "steps=1.5"), 3, "Expected a whole number, such as 2"),
+        (("config.yaml", "--set", "steps=true"), 3, "Expected a number, such as 2"),
+        (("config.yaml", "--set", "lr=fast"), 3, "Expected a number, such as 0.0003"),
+        (("config.yaml", "--set", "sites=5"), 3, "setting sites is 5. Expected words"),
+        (("config.yaml", "--set", "editor=5"), 3, "a mapping of its own settings"),
+        (("config.yaml", "--set", "editor.prefix=5"), 3, "Expected true or false"),
+        (("config.yaml", "--set", "editor.distil=sentiment"), 3, "a list in brackets, such as [sentiment]"),
+        (("config.yaml", "--set", "editor.strengths=[1, much]"), 3, "'much'. Expected a number"),
+        (("config.yaml", "--set", "editor.transform.aggregation=rigde"), 7, "Did you mean 'ridge'?"),
+        (("config.yaml", "--set", "batch=0"), 3, "setting batch is 0. Expected a number from 1 on"),
+        (("config.yaml", "--set", "per_task=0"), 3, "setting per_task is 0"),
+        (("config.yaml", "--set", "validation=1"), 3, "Expected a share from 0 to below 1"),
+        (("config.yaml", "--set", "stance.validation=1.5"), 3, "Expected a share from 0 to below 1"),
+        (("config.yaml", "--set", "steps=0"), 3, "nothing to train"),
+        (("config.yaml", "--data", "one.jsonl"), 3, "validation=0.05 holds out all 12 edits"),
+        (("config.yaml", "--begin", "missing.safetensors"), 5, "missing.safetensors"),
+        (("config.yaml", "--tracker", "tensorbord"), 7, "'tensorboard'"),
+        (("config.yaml", "--limit", "0"), 2, "--limit"),
+        (("config.yaml", "--blocks", "-1"), 2, "--blocks"),
         (("config.yaml", "--data", "nowhere.jsonl"), 3, "nowhere.jsonl"),
         (("config.yaml", "--text", "nowhere.txt"), 3, "nowhere.txt"),
         (("config.yaml", "--text", "bad.jsonl"), 3, "bad.jsonl, line 1"),
@@ -100,12 +120,38 @@ def test_wrong_settings_are_one_error(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.jsonl").write_text('{"question": "who"}\n')
+    one = {"prompt": "The capital of France is", "target_new": "Lyon", "subject": "France"}
+    (tmp_path / "one.jsonl").write_text(f"{json.dumps(one)}\n" * 12)
     (tmp_path / "list.yaml").write_text("- 1\n")
     result = cli("train", *arguments, "--out", tmp_path / "run")
     assert result.code == code
     assert said in result.err
     assert len(result.err.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_an_option_that_is_given_goes_before_the_configuration(cli: Run, tmp_path: Path) -> None:
+    def settings(name: object, *arguments: object) -> dict:
+        out = cli("train", name, "--limit", 20, "--out", tmp_path / "run", "--dry-run", "--json", *arguments)
+        assert out.code == 0, out.err
+        return json.loads(out.out)["config"]
+
+    path = tmp_path / "mine.yaml"
+    path.write_text("steps: 2\nseed: 3\nblocks: 5\nlr: 1e-3\n")
+    plain, told = settings(path), settings(path, "--seed", 0, "--blocks", 3, "--set", "lr_steps=1e-3")
+    assert (plain["seed"], plain["blocks"], plain["lr"]) == (3, 5, 1e-3)
+    assert (told["seed"], told["blocks"], told["lr_steps"]) == (0, 3, 1e-3)
+    short = ("--set", "steps=2")
+    assert settings("instructedit", *short)["sites"] is not None
+    last = settings("instructedit", *short, "--blocks", 3)
+    assert (last["sites"], last["blocks"]) == (None, 3)
+
+
+def test_counts_below_one_are_refused_before_anything_is_done(cli: Run) -> None:
+    for command in ("bench --repeats 0", "bench --many 0", "bench --limit 0", "evaluate --batch 0"):
+        result = cli(*command.split())
+        assert (result.code, result.out) == (2, "")
+        assert 'Invalid value "0" for --' in result.err
 
 
 def test_a_folder_that_is_no_run_is_refused(cli: Run, config: Path, tmp_path: Path) -> None:

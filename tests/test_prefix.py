@@ -12,7 +12,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from instructedit.backbone import Backbone, PrefixCache, Text, like_length
 from instructedit.backbone.sites import find_sites
-from instructedit.errors import DataError, ModelError
+from instructedit.errors import DataError, ModelError, OutputError
 from tiny_models import CONTEXT, tiny_backbone, tiny_config, tiny_model, tiny_tokenizer
 
 PROMPTS = (
@@ -185,6 +185,12 @@ def test_a_text_is_stored_once(tmp_path: Path, llama: Backbone) -> None:
     cache.fill(many_texts(llama) * 2, encode)
     assert encode.count == 9
     assert cache.missing([*many_texts(llama), llama.text("new"), llama.text("new")]) == [llama.text("new")]
+
+
+def test_a_cache_where_no_folder_can_be_is_one_message(tmp_path: Path, llama: Backbone) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"cannot keep prefix states in .*notes\.txt: Not a directory"):
+        PrefixCache(tmp_path / "notes.txt", llama)
 
 
 def test_its_size_is_that_of_its_files(tmp_path: Path, llama: Backbone) -> None:

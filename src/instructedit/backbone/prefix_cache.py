@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from instructedit.backbone.backbone import Backbone, Text
+from instructedit.errors import OutputError
 from instructedit.storage import save_tensors
 
 SHARD_TEXTS = 512  # texts a file: at most this much work is lost in a crash
@@ -24,13 +25,13 @@ class PrefixCache:
 
     Files appear whole (temporary name, then rename), so a crash loses at most the shard in work.
     A state comes back rounded to half precision even when it has just been computed, so a run is
-    the same whether its cache was warm or cold.
+    the same whether its cache was warm or cold. Errors: `OutputError` when its folder cannot be made.
     """
 
     def __init__(self, folder: Path, backbone: Backbone) -> None:
         key = f"{backbone.checksum}|{backbone.first_block}|{backbone.dtype}|{backbone.start_ids}"
         self.folder = Path(folder) / hashlib.sha256(key.encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        _make(self.folder)
         self.dtype = backbone.dtype
         self._where: dict[bytes, tuple[int, int, int]] = {}  # digest -> shard, first row, past-last row
         self._shards: list[Any] = []
@@ -102,6 +103,16 @@ class PrefixCache:
     def _read(self, digest: bytes) -> Tensor:
         shard, start, end = self._where[digest]
         return self._shards[shard][start:end].to(self.dtype)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot keep prefix states in {folder.parent}: {error.strerror}. Expected a folder, or a place "
+            "where one can be made."
+        ) from error
 
 
 def _digest(text: Text) -> bytes:

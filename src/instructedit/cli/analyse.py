@@ -10,7 +10,18 @@ from cyclopts import Group, Parameter
 from instructedit.cli.analyse_cells import NUMBERS, join, read_beside, show_cells
 from instructedit.cli.data_files import read_cases
 from instructedit.cli.keeping import check_folder
-from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
+from instructedit.cli.options import (
+    COMMON,
+    MODEL,
+    SAMPLE,
+    Common,
+    Count,
+    ModelChoice,
+    Paths,
+    Sample,
+    Switch,
+    Texts,
+)
 from instructedit.cli.report import Report, make_table
 from instructedit.errors import DataError
 from instructedit.extras import require
@@ -49,7 +60,7 @@ class Directions:
     permutations: int = 20
     """Times the labels are shuffled for what each number is by chance; most of the time goes here."""
 
-    batch: int = 16
+    batch: Count = 16
     """Edits looked at together; changes the time and nothing else."""
 
     cells: Path | None = None

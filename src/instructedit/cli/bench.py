@@ -4,16 +4,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample
+from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, Count, ModelChoice, Sample
 from instructedit.cli.report import Report, make_table
 
 
 def measure_speed(
     *,
     editor: Annotated[str, Parameter(help="Name or file of a trained editor.")] = "default",
-    repeats: Annotated[int, Parameter(help="Times each piece of work is timed; the median counts.")] = 5,
-    batch: Annotated[int, Parameter(help="Edits of a training step.")] = 8,
-    many: Annotated[int, Parameter(help="Edits made one by one and together.")] = 32,
+    repeats: Annotated[Count, Parameter(help="Times each piece of work is timed; the median counts.")] = 5,
+    batch: Annotated[Count, Parameter(help="Edits of a training step.")] = 8,
+    many: Annotated[Count, Parameter(help="Edits made one by one and together.")] = 32,
     model: ModelChoice = MODEL,
     sample: Sample = SAMPLE,
     common: Common = COMMON,

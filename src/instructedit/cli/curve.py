@@ -10,7 +10,18 @@ from cyclopts import Group, Parameter
 
 from instructedit.cli.curve_editors import Named, describe_named, name_editors
 from instructedit.cli.data_files import find_text, read_cases
-from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
+from instructedit.cli.options import (
+    COMMON,
+    MODEL,
+    SAMPLE,
+    Common,
+    Count,
+    ModelChoice,
+    Paths,
+    Sample,
+    Switch,
+    Texts,
+)
 from instructedit.cli.report import Report, make_table
 from instructedit.errors import DataError
 from instructedit.extras import install_with
@@ -58,13 +69,13 @@ class Measuring:
     text: Path | None = None
     """Text file whose perplexity is measured; $INSTRUCTEDIT_DATA is searched too."""
 
-    text_tokens: int | None = None
+    text_tokens: Count | None = None
     """Cut that text to so many tokens."""
 
     split: Literal["train", "unseen"] = "unseen"
     """Which wordings of the instructions are used: those of the training, or those kept unseen."""
 
-    batch: int = 16
+    batch: Count = 16
     """Edits asked together; changes the time and nothing else."""
 
     cache: Path | None = None

@@ -9,7 +9,18 @@ from cyclopts import Group, Parameter
 from instructedit.cli.bank import Banks, using_banks
 from instructedit.cli.data_files import read_cases
 from instructedit.cli.keeping import check_folder
-from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
+from instructedit.cli.options import (
+    COMMON,
+    MODEL,
+    SAMPLE,
+    Common,
+    Count,
+    ModelChoice,
+    Paths,
+    Sample,
+    Switch,
+    Texts,
+)
 from instructedit.cli.report import Report
 from instructedit.types import Control, EditCase
 
@@ -75,7 +86,7 @@ class Asking:
     bank: Banks = ()
     """YAML bank of instructions (`instructedit instructions make`) to draw from first; repeatable."""
 
-    batch: int = 16
+    batch: Count = 16
     """Edits asked together; changes the time and nothing else."""
 
     together: int | None = None

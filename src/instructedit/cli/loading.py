@@ -95,7 +95,7 @@ def adjusted(config: "EditorConfig", settings: Sequence[str]) -> "EditorConfig":
     Errors: as `read_settings`; `UnknownNameError` for a field that is none, `DataError` for a wrong value and
     for `transform`, which training has fixed.
     """
-    from instructedit.training.config import fill
+    from instructedit.editors.settings import fill
 
     values: dict[str, Any] = {}
     for path, value in read_settings(settings).items():

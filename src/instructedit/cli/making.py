@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import Group, Parameter
 
-from instructedit.cli.options import ModelChoice, Paths, Sample, Switch, Texts
+from instructedit.cli.options import MODEL, Count, ModelChoice, Paths, Sample, Switch, Texts
 from instructedit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Loop:
     training: str = "instructedit"
     """Configuration of these trainings (see `instructedit ls configs`), or a YAML file of settings."""
 
-    batch: int = 16
+    batch: Count = 16
     """Edits asked together; changes the time and nothing else."""
 
 
@@ -85,7 +85,7 @@ class Writing:
     temperature: float = 0.8
     """How freely the writer draws its words; 0 is greedy."""
 
-    tokens: int = 1000
+    tokens: Count = 1000
     """Tokens of one answer at the most."""
 
     timeout: float = 120.0
@@ -132,7 +132,8 @@ def describe_settings(
     from instructedit.making.trace import digest
 
     cases = [asdict(case) for part in (records.rest, records.validation, records.check) for case in part]
-    trial = [loop.training, loop.retrain_steps] if loop.retrain else [_editor_digest(loop), *loop.setting]
+    trained = [loop.training, loop.retrain_steps, *_file_digest(Path(loop.training))]
+    trial = trained if loop.retrain else [_editor_digest(loop), *loop.setting]
     return {
         "task": task,
         **config.lasting(),
@@ -141,6 +142,13 @@ def describe_settings(
         "model": [model.model, model.sites, model.blocks, model.start, model.dtype],
         "writer": [writing.writer, writing.url.partition("?")[0], writing.temperature, writing.tokens],
     }
+
+
+def _file_digest(path: Path) -> list[str]:
+    """The checksum of a file of settings; nothing for a name."""
+    from instructedit.storage import sha256_file
+
+    return [sha256_file(path)[:16]] if path.is_file() else []
 
 
 def _editor_digest(loop: Loop) -> str:
@@ -169,7 +177,9 @@ def choose_trial(
         return backbone, keep_editor(editor)
     from instructedit.cli.train import read_settings
 
-    settings = read_settings(loop.training, (f"steps={loop.retrain_steps}",), model, sample)
+    blocks = model.blocks if model.blocks != MODEL.blocks else None
+    changes = (f"steps={loop.retrain_steps}",)
+    settings = read_settings(loop.training, changes, model.sites, blocks, sample.seed or None)
     settings = replace(settings, validate_every=min(settings.validate_every, settings.steps))
     backbone = load_model(replace(model, sites=settings.sites, blocks=settings.blocks))
     assert loop.out is not None

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, validators
 
 Dtype = Literal["float32", "bfloat16", "float16", "auto"]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 Texts = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False, show_default=False)]
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 Paths = Annotated[tuple[Path, ...], Parameter(negative="", consume_multiple=True, show_default=False)]
 
 MODEL_GROUP = Group("Model", sort_key=2)
@@ -38,7 +39,7 @@ class Common:
 class Sample:
     """Which records are taken, and the seed of everything drawn at random."""
 
-    limit: int | None = None
+    limit: Count | None = None
     """Take this many records at the most."""
 
     seed: int = 0
@@ -56,7 +57,7 @@ class ModelChoice:
     sites: str | None = None
     """Layers to edit: patterns (*.27.mlp.down_proj) or filters (blocks=20-25,names=down_proj)."""
 
-    blocks: int = 3
+    blocks: Count = 3
     """How many of the last blocks are edited when --sites does not say."""
 
     start: str = "auto"

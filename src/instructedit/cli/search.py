@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import Group, Parameter
 
 from instructedit.cli.data_files import find_files, read_cases
-from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
+from instructedit.cli.options import (
+    COMMON,
+    MODEL,
+    SAMPLE,
+    Common,
+    Count,
+    ModelChoice,
+    Paths,
+    Sample,
+    Switch,
+    Texts,
+)
 from instructedit.cli.report import Report, make_table
 from instructedit.errors import DataError, InstructEditError, OutputError
 
@@ -48,7 +59,7 @@ class Searching:
     tries: int | None = None
     """Settings that are tried, the paper's own among them; left out, the same number for every method."""
 
-    batch: int = 16
+    batch: Count = 16
     """Edits asked together; changes the time and nothing else."""
 
 

@@ -1,75 +1,39 @@
 """`instructedit train`: one editor for several tasks, from files of records or the project's own facts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from cyclopts import Group, Parameter
 
-from instructedit.cli.bank import Banks, using_banks
+from instructedit.cli.bank import using_banks
 from instructedit.cli.config_file import read_config
 from instructedit.cli.data_files import find_files, read_cases
-from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Paths, Sample, Switch, Texts
+from instructedit.cli.options import COMMON, Common, ModelChoice, Sample
 from instructedit.cli.report import Report, make_facts
+from instructedit.cli.train_options import (
+    TRAIN_MODEL,
+    TRAIN_SAMPLE,
+    TRAINING,
+    Training,
+    TrainModel,
+    TrainSample,
+)
 from instructedit.errors import DataError, OutputError
 from instructedit.types import EditCase
 
 if TYPE_CHECKING:
+    from instructedit.backbone import Backbone
     from instructedit.training.config import TrainConfig
     from instructedit.training.course import Course
 
-TRAINING_GROUP = Group("Training", sort_key=0)
 CHECKPOINTS = ("checkpoint.safetensors", "stance.safetensors")
-
-
-@Parameter(name="*", group=TRAINING_GROUP)
-@dataclass(frozen=True)
-class Training:
-    """What is learned from, and where the run is kept."""
-
-    out: Path | None = None
-    """Folder of the run; one that was interrupted is continued."""
-
-    name: str | None = None
-    """The same as CONFIG."""
-
-    data: Paths = ()
-    """Files of records, or a folder of them; left out, the project's own facts."""
-
-    own: Switch = False
-    """Add the project's own facts to --data."""
-
-    text: Paths = ()
-    """Ordinary text that edits must leave alone: .txt passages, .jsonl with question and answer."""
-
-    task: str = "auto"
-    """Layout of the records; see `instructedit ls tasks`."""
-
-    both: Switch = False
-    """A record with replies of both sentiments gives two edits."""
-
-    skip_bad: Switch = False
-    """Leave records out that cannot be read, and list them."""
-
-    set: Annotated[Texts, Parameter(name="--set")] = ()
-    """One setting as name=value, such as steps=300 or editor.prefix=true; repeatable."""
-
-    cache: Path | None = None
-    """Folder of the cached prefix states; left out, a folder of the run."""
-
-    bank: Banks = ()
-    """Bank of instructions to draw from, as `instructions make` writes it; repeatable."""
-
-    begin: Path | None = None
-    """Editor file whose weights the run begins with, where it knows the sites."""
-
-    tracker: Texts = ()
-    """A tracker that accelerate knows, such as tensorboard; repeatable."""
-
-
-TRAINING = Training()
+NOTHING = (
+    "there is nothing to train: no steps, no opinions, no reading to teach. Expected --set steps=N; or, for "
+    "an editor that --begin names, records with replies of both sentiments and --set stance.steps=N, or "
+    "--set editor.polish.scoped=true."
+)
 
 
 def train_editor(
@@ -77,8 +41,8 @@ def train_editor(
     /,
     *,
     training: Training = TRAINING,
-    model: ModelChoice = MODEL,
-    sample: Sample = SAMPLE,
+    model: TrainModel = TRAIN_MODEL,
+    sample: TrainSample = TRAIN_SAMPLE,
     common: Common = COMMON,
 ) -> Report:
     """Train an editor; --dry-run says what it would cost.
@@ -94,78 +58,118 @@ def train_editor(
     from instructedit.cli.ordinary_text import read_ordinary
     from instructedit.training.course import Course
 
-    settings = read_settings(config or training.name or "instructedit", training.set, model, sample)
+    settings = read_settings(
+        config or training.name or "instructedit", training.set, model.sites, model.blocks, sample.seed
+    )
     if training.out is None:
         raise OutputError("no folder for the run was named. Expected --out FOLDER.")
     _check_run(training.out)
-    cases = _read_training_cases(training, sample)
+    begin = _find_begin(training)
+    cases = _read_training_cases(training, Sample(sample.limit, sample.seed or 0))
+    choice = replace(ModelChoice(), **{n: x for n, x in vars(model).items() if n != "blocks"})
     with using_banks(training.bank):
         course = Course(cases, read_ordinary(training.text, sample.limit), settings)
+        run = _Run(settings, course, cases, training, choice, training.out, begin)
         if common.dry_run:
             return _estimate(settings, course)
-        return _train(settings, course, cases, training, model, _facts(cases, training))
+        return run.report()
 
 
-def _train(
-    settings: "TrainConfig",
-    course: "Course",
-    cases: Sequence[EditCase],
-    training: Training,
-    model: ModelChoice,
-    facts: dict[str, Any],
-) -> Report:
-    """The steps, then opinions and scope; with no steps the editor that it begins with is taught."""
-    from instructedit.cli.loading import load_model, load_pair
-    from instructedit.training.loop import EDITOR, train
+@dataclass
+class _Run:
+    """What is trained, and the stages that follow one another: the steps, then opinions, then scope.
 
-    assert training.out is not None
-    begin = _begin(training)
-    editor, data = training.out / EDITOR, {}
-    taught = settings.stance.steps and any(case.kind == "sentiment" for case in cases)
-    scoped = settings.editor.polish.scoped
-    if settings.steps or begin is None:
-        backbone = load_model(replace(model, sites=settings.sites, blocks=settings.blocks))
+    `begin` is the file of the editor that the next stage begins with, `told` what is said of those before.
+    """
+
+    settings: "TrainConfig"
+    course: "Course"
+    cases: Sequence[EditCase]
+    training: Training
+    model: ModelChoice
+    out: Path
+    begin: Path | None
+    told: dict[str, Any] = field(default_factory=dict)
+    taught: bool = field(init=False)
+    scoped: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        from instructedit.training.metrics_log import check_trackers
+
+        check_trackers(self.training.tracker)
+        opinions = any(case.kind == "sentiment" for case in self.cases)
+        self.taught = bool(self.settings.stance.steps) and opinions
+        self.scoped = self.settings.editor.polish.scoped
+        if not self.settings.steps and (self.begin is None or not (self.taught or self.scoped)):
+            raise DataError(NOTHING)
+
+    def report(self) -> Report:
+        """Train what is to be trained, and say where the editor lies."""
+        from instructedit.training.loop import EDITOR
+
+        editor = self.out / EDITOR
+        backbone, begin = self._step() if self.settings.steps else self._load()
+        if self.taught:
+            begin = self._teach_opinions(backbone, begin, editor)
+        if self.scoped:
+            self._teach_scope(backbone, begin, editor)
+        data = {"editor": str(editor), **self.told}
+        return Report(data, [make_facts("Trained", data)])
+
+    def _step(self) -> "tuple[Backbone, Path]":
+        """The steps of meta-training."""
+        from instructedit.cli.loading import load_model
+        from instructedit.training.loop import train
+
+        settings = self.settings
+        backbone = load_model(replace(self.model, sites=settings.sites, blocks=settings.blocks))
         result = train(
             settings,
             backbone,
-            course,
-            training.out,
-            cache_folder=training.cache,
-            facts=facts,
-            trackers=training.tracker,
-            begin=begin,
+            self.course,
+            self.out,
+            cache_folder=self.training.cache,
+            facts=_facts(self.cases, self.training, self.begin),
+            trackers=self.training.tracker,
+            begin=self.begin,
         )
-        begin = editor
-        data = {"score": result.score, "step": result.step, "steps": result.steps_run}
-    elif taught or scoped:
-        backbone, _ = load_pair(model, str(begin))
-    else:
-        raise DataError(
-            "there is nothing to train: no steps, no opinions, no reading to teach. Expected --set steps=N, "
-            "records with replies of both sentiments and --set stance.steps=N, or "
-            "--set editor.polish.scoped=true."
-        )
-    if taught:
+        self.told |= {"score": result.score, "step": result.step, "steps": result.steps_run}
+        return backbone, result.editor
+
+    def _load(self) -> "tuple[Backbone, Path]":
+        """No steps: the editor that there is, and its model."""
+        from instructedit.cli.loading import load_pair
+
+        assert self.begin is not None
+        return load_pair(self.model, str(self.begin))[0], self.begin
+
+    def _teach_opinions(self, backbone: "Backbone", begin: Path, editor: Path) -> Path:
         from instructedit.training.stance import teach_stance
 
+        settings, ordinary = self.settings, self.course.ordinary
         told = teach_stance(
-            begin, editor, backbone, cases, course.ordinary, settings.stance, training.out, settings.seed
+            begin, editor, backbone, self.cases, ordinary, settings.stance, self.out, settings.seed
         )
-        begin = editor
-        data |= {f"opinions, {name}": round(value, 4) for name, value in told.items()}
-    if scoped:
+        self.told |= {f"opinions, {name}": round(value, 4) for name, value in told.items()}
+        return editor
+
+    def _teach_scope(self, backbone: "Backbone", begin: Path, editor: Path) -> None:
         from instructedit.training.told import teach_told_file
 
-        read = teach_told_file(begin, editor, backbone, settings.seed)
-        begin = editor
-        data |= {f"unseen wordings, {name}": round(value, 4) for name, value in read.items()}
-    data = {"editor": str(editor), **data}
-    return Report(data, [make_facts("Trained", data)])
+        read = teach_told_file(begin, editor, backbone, self.settings.seed)
+        self.told |= {f"unseen wordings, {name}": round(value, 4) for name, value in read.items()}
 
 
-def read_settings(name: str, changes: Sequence[str], model: ModelChoice, sample: Sample) -> "TrainConfig":
-    """A named configuration or a YAML file, with ``--set``, ``--sites``, ``--blocks`` and ``--seed`` on top.
+def read_settings(
+    name: str,
+    changes: Sequence[str],
+    sites: str | None = None,
+    blocks: int | None = None,
+    seed: int | None = None,
+) -> "TrainConfig":
+    """A named configuration or a YAML file, with ``--set`` and then what is not None on top.
 
+    Blocks that are given go before the sites of the configuration.
     Errors: `UnknownNameError` for an unknown configuration or setting; `DataError` for a wrong file or value.
     """
     from instructedit.training.config import from_dict, named_config
@@ -174,20 +178,21 @@ def read_settings(name: str, changes: Sequence[str], model: ModelChoice, sample:
     settings = from_dict(read_config(Path(name))) if is_file else named_config(name)
     for change in changes:
         settings = from_dict(_parse_change(change), settings)
-    last = model.blocks != MODEL.blocks  # asked for: then the configuration's own sites do not count
-    return replace(
-        settings,
-        sites=model.sites or (None if last else settings.sites),
-        blocks=model.blocks if last else settings.blocks,
-        seed=sample.seed or settings.seed,
-    )
+    if blocks is not None:
+        settings = replace(settings, sites=None, blocks=blocks)
+    if seed is not None:
+        settings = replace(settings, seed=seed)
+    return replace(settings, sites=sites or settings.sites)
 
 
 def _parse_change(change: str) -> dict[str, Any]:
     path, mark, text = change.partition("=")
+    try:
+        value: Any = yaml.safe_load(text)
+    except yaml.YAMLError:
+        mark = ""
     if not mark or not path.strip():
         raise DataError(f"cannot read --set {change!r}. Expected name=value, such as steps=300.")
-    value: Any = yaml.safe_load(text)
     for key in reversed(path.strip().split(".")):
         value = {key: value}
     return value
@@ -213,20 +218,27 @@ def _read_training_cases(training: Training, sample: Sample) -> list[EditCase]:
     return cases
 
 
-def _begin(training: Training) -> Path | None:
-    """The file of the editor that the run begins with, where one is named."""
+def _find_begin(training: Training) -> Path | None:
+    """The file of the editor that the run begins with, where one is named.
+
+    Errors: `UnknownNameError` for a name, `EditorFileError` for a file that is missing or no editor.
+    """
     from instructedit.cli.loading import find_editor
+    from instructedit.editors.editor_file import read_header
 
-    return find_editor(str(training.begin)) if training.begin else None
+    if training.begin is None:
+        return None
+    path = find_editor(str(training.begin))
+    read_header(path)
+    return path
 
 
-def _facts(cases: Sequence[EditCase], training: Training) -> dict[str, Any]:
+def _facts(cases: Sequence[EditCase], training: Training, begin: Path | None) -> dict[str, Any]:
     """What the editor's header says of the data: tasks with counts, and files with checksums."""
     from collections import Counter
 
     from instructedit.storage import sha256_file
 
-    begin = _begin(training)
     files = [path for group in (training.data, training.text) if group for path in find_files(group)]
     return {
         "tasks": dict(sorted(Counter(case.task for case in cases).items())),

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 
+from instructedit.errors import DataError
 from instructedit.types import EditCase
 
 
@@ -30,6 +31,23 @@ def split_by_subject(
         count += sizes[key]
     train = [case for case in cases if _subject_key(case) not in held]
     return train, [case for case in cases if _subject_key(case) in held]
+
+
+def hold_out(
+    cases: Sequence[EditCase], fraction: float, seed: int, setting: str = "validation"
+) -> tuple[list[EditCase], list[EditCase]]:
+    """As `split_by_subject`, for a training; `setting` is what the fraction is called there.
+
+    Errors: `DataError` when nothing is left to train on.
+    """
+    train, held = split_by_subject(cases, fraction, seed)
+    if not train:
+        subjects = len({_subject_key(case) for case in held})
+        raise DataError(
+            f"{setting}={fraction} holds out all {len(held)} edits, which are about {subjects} subjects. "
+            f"Expected some to train on: give records about more subjects, or set {setting}=0."
+        )
+    return train, held
 
 
 def _subject_key(case: EditCase) -> str:

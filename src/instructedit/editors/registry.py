@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_type_hints
 
+from instructedit.editors.settings import read_value
 from instructedit.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -83,12 +84,11 @@ def make_method(name: str, settings: Mapping[str, Any] | None = None) -> "Editor
     Errors: `UnknownNameError` for a method or a setting that does not exist, `DataError` for a wrong value.
     """
     kind, given = find_method(name), dict(settings or {})
-    known = {field.name: field.default for field in fields(kind)}
+    known, kinds = {field.name: field.default for field in fields(kind)}, get_type_hints(kind)
     for setting, value in given.items():
         if setting not in known:
             raise unknown_name(f"setting of {name}", setting, list(known))
-        if isinstance(known[setting], int | float) and not isinstance(value, int | float):
-            raise DataError(f"{setting} of {name} is {value!r}. Expected a number, such as {known[setting]}.")
+        given[setting] = read_value(f"{setting} of {name}", kinds[setting], value, known[setting])
     try:
         return kind(**given)
     except (TypeError, ValueError) as error:

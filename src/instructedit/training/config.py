@@ -1,7 +1,7 @@
 """The settings of one training run, and the named ones that come with the package."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
@@ -9,10 +9,16 @@ import yaml
 
 from instructedit.editors.instructed import EditorConfig
 from instructedit.editors.registry import find_trained
+from instructedit.editors.settings import fill
 from instructedit.errors import DataError, unknown_name
 from instructedit.training.lessons import LessonConfig
 from instructedit.training.losses import LossConfig
-from instructedit.training.stance import TeachConfig
+from instructedit.training.stance import TeachConfig, check_share
+
+AT_LEAST_ONE = (
+    *("blocks", "batch", "micro", "upon", "validate_every", "checkpoint_every", "moments"),
+    *("decay", "per_task"),  # where they are given
+)
 
 
 @dataclass(frozen=True)
@@ -40,10 +46,19 @@ class TrainConfig:
     validation: float = 0.05  # share of subjects kept for validation
     validate_every: int = 100
     validation_cases: int = 160
-    patience: int = 5  # validations without a better score before training stops
+    patience: int = 5  # validations without a better score that are borne: one more, and training stops
     checkpoint_every: int = 50
     moments: int = 320  # edits that the statistics are taken from
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in AT_LEAST_ONE:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise DataError(f"setting {name} is {value}. Expected a number from 1 on.")
+        if self.steps < 0:
+            raise DataError(f"setting steps is {self.steps}. Expected 0 (none) or more.")
+        check_share("validation", self.validation)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored in the editor's header."""
@@ -53,8 +68,7 @@ class TrainConfig:
 def from_dict(values: Mapping[str, Any], default: Any = None) -> TrainConfig:
     """A config from plain values; what is not named keeps its default, that of the editor's `kind` if given.
 
-    Errors: `UnknownNameError` for a key that does not exist, `DataError` for a section that is no mapping
-    and for words in the place of a number.
+    Errors: as `fill`; `DataError` for numbers that no run can have.
     """
     config, editor = default or TrainConfig(), values.get("editor")
     if isinstance(editor, Mapping) and "kind" in editor:
@@ -62,31 +76,6 @@ def from_dict(values: Mapping[str, Any], default: Any = None) -> TrainConfig:
         config = config if type(config.editor) is settings else replace(config, editor=settings())
         values = {**values, "editor": {name: x for name, x in editor.items() if name != "kind"}}
     return fill(config, values)
-
-
-def fill(default: Any, values: Mapping[str, Any], path: str = "") -> Any:
-    """A dataclass with some of its fields, and of those of its fields, replaced.
-
-    Errors: as `from_dict`, which name a field behind `path`.
-    """
-    known = [f.name for f in fields(default)]
-    changes = {}
-    for key, value in values.items():
-        if key not in known:
-            raise unknown_name("setting", f"{path}{key}", [f"{path}{name}" for name in known])
-        old = getattr(default, key)
-        _check_kind(f"{path}{key}", old, value)
-        changes[key] = fill(old, value, f"{path}{key}.") if is_dataclass(old) else value
-    return replace(default, **changes)
-
-
-def _check_kind(name: str, old: Any, value: Any) -> None:
-    if is_dataclass(old) and not isinstance(value, Mapping):
-        raise DataError(f"setting {name} is {value!r}. Expected a mapping of its own settings.")
-    if isinstance(old, int | float) and not isinstance(value, int | float):
-        raise DataError(f"setting {name} is {value!r}. Expected a number, such as {old}.")
-    if type(old) is int and isinstance(value, float) and value % 1:
-        raise DataError(f"setting {name} is {value!r}. Expected a whole number, such as {old}.")
 
 
 def config_names() -> list[str]:

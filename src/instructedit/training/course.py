@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import cached_property
 
 from instructedit.backbone import Backbone, Text
-from instructedit.data import split_by_subject
+from instructedit.data.splits import hold_out
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.errors import DataError
 from instructedit.training.config import TrainConfig
@@ -23,7 +23,7 @@ class Course:
     """Cases split by subject into training and validation, and a task-balanced draw of lessons.
 
     The lessons of a step depend on seed and step alone, so nothing has to be stored to resume.
-    Errors: `DataError` without cases.
+    Errors: `DataError` without cases, and where validation takes all of them.
     """
 
     def __init__(self, cases: Sequence[EditCase], ordinary: Sequence[Probe], config: TrainConfig) -> None:
@@ -31,7 +31,7 @@ class Course:
             raise DataError("there are no cases to train on. Expected at least one file of edits.")
         self.config, self.ordinary = config, list(ordinary)
         kept = limit_tasks(cases, config.per_task, config.seed)
-        self.train, self.held = split_by_subject(kept, config.validation, config.seed)
+        self.train, self.held = hold_out(kept, config.validation, config.seed)
         self.groups: dict[str, list[EditCase]] = {}
         for case in self.train:
             self.groups.setdefault(f"{case.task}-{case.kind}", []).append(case)

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from instructedit.backbone import Backbone
 from instructedit.backbone.sites import find_sites
-from instructedit.data import split_by_subject
+from instructedit.data.splits import hold_out
 from instructedit.editors.covariance import second_moments
 from instructedit.editors.editor_file import load_editor, read_facts, read_header, save_editor
 from instructedit.editors.instructed import InstructedEditor
@@ -56,6 +56,15 @@ class TeachConfig:
     lessons: LessonConfig = field(default_factory=lambda: LessonConfig(replies=1, own=1, others=1))
     loss: LossConfig = field(default_factory=lambda: LossConfig(contrast=2.0))
 
+    def __post_init__(self) -> None:
+        check_share("stance.validation", self.validation)
+
+
+def check_share(name: str, value: float) -> None:
+    """See that a setting is a share that leaves something over. Errors: `DataError`."""
+    if not 0 <= value < 1:
+        raise DataError(f"setting {name} is {value}. Expected a share from 0 to below 1, such as 0.05.")
+
 
 def teach_stance(
     path: Path,
@@ -89,7 +98,7 @@ def teach_stance(
     run = _digest(first, [*opinions, *ordinary], config, seed)
     if done.get("run") == run:
         return done["validation"]
-    train, held = split_by_subject(opinions, config.validation, seed)
+    train, held = hold_out(opinions, config.validation, seed, "stance.validation")
     equip(editor, backbone, train, config, seed)
     teaching = Teaching(editor, backbone, train, ordinary, config, seed)
     teaching.run(out, run, accelerator)
