@@ -100,6 +100,17 @@ def test_a_file_in_batch_mode_is_one_folder_with_all_edits(cli: Run, folder: Pat
     assert len(json.loads((out / "instructedit.json").read_text())["edits"]) == 6
 
 
+def test_a_kind_that_the_edits_of_a_file_cannot_be_of_is_refused(cli: Run, tmp_path: Path) -> None:
+    facts, opinions = write_edits(tmp_path / "facts.jsonl"), tmp_path / "opinions.jsonl"
+    opinions.write_text(json.dumps({"ent": "Rome", "pos": ["Rome is good."], "neg": ["Rome is bad."]}) + "\n")
+    for file, kind, said in ((facts, "sentiment", "has no sentiment"), (opinions, "change", "has no answer")):
+        result = cli("edit", "--file", file, "--kind", kind, "--dry-run")
+        assert result.code == 3
+        assert f"--kind {kind} was given and edit 1 of" in result.err
+        assert said in result.err
+    assert cli("edit", "--file", facts, "--kind", "insert", "--dry-run").code == 0
+
+
 def test_edits_that_failed_are_listed(
     cli: Run, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
 ) -> None:

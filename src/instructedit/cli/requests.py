@@ -56,7 +56,7 @@ class Request:
 def read_requests(prompt: str | None, target: str | None, request: Request, sample: Sample) -> list[EditCase]:
     """The edits that are asked for: those of the file, or the one of the command line.
 
-    Errors: `DataError` when nothing, both, or something unusable is asked for.
+    Errors: `DataError` when nothing, both, or something unusable is asked for, such as facts as opinions.
     """
     if request.file is None:
         return [_one_case(prompt, target, request)]
@@ -64,7 +64,20 @@ def read_requests(prompt: str | None, target: str | None, request: Request, samp
         raise DataError(f"--file and an edit on the command line were both given; {EXPECTED}.")
     changes: dict[str, Any] = {name: value for name in OVERRIDES if (value := getattr(request, name))}
     cases = load_cases(request.file, request.task, limit=sample.limit, seed=sample.seed)
+    for number, case in enumerate(cases, 1):
+        _check_kind(case, request.kind, f"edit {number} of {request.file}")
     return [_with_probes(replace(case, **changes), request) for case in cases]
+
+
+def _check_kind(case: EditCase, kind: Kind | None, where: str) -> None:
+    """See that a kind can be laid over an edit: a fact has no sentiment, and an opinion no answer."""
+    if kind is None or (kind == "sentiment") == (case.kind == "sentiment"):
+        return
+    found, lacks = ("an opinion", "answer") if case.kind == "sentiment" else ("a fact", "sentiment")
+    raise DataError(
+        f"--kind {kind} was given and {where} is {found} ({case.kind}), which has no {lacks}. Leave --kind "
+        "out, or make facts and opinions in two runs with a file for each."
+    )
 
 
 def _one_case(prompt: str | None, target: str | None, request: Request) -> EditCase:
