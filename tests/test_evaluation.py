@@ -29,6 +29,14 @@ def test_an_editor_that_does_nothing_leaves_every_score(llama):
     assert all(row["edited_unchanged"] == 1.0 and row["edited_kl"] == 0.0 for row in locality)
 
 
+def test_a_neighbour_without_an_answer_is_compared_by_its_next_token_in_every_way(llama):
+    case = replace(facts()[0], probes=(Probe("locality", "People in France speak", ()),))
+    result = evaluate(llama, NoiseEditor(), [case], instructed=False, resamples=0)
+    (row,) = select(result.rows, group="locality")
+    assert row["edited_unchanged_exact"] == row["edited_unchanged"] is not None
+    assert row["edited_exact"] is row["edited_accuracy"] is row["edited_log_prob"] is None
+
+
 def test_an_editor_that_solves_its_edits_reaches_every_one(llama):
     editor = SolvingEditor(
         lambda case, _: [(case.prompt, f"{case.wanted} is")]

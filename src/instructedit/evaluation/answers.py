@@ -14,7 +14,9 @@ from instructedit.evaluation.rows import SIDES
 from instructedit.evaluation.scoring import score_texts
 from instructedit.metrics import generation_matches, ngram_entropy, sentiment_score, win_rate
 
-NOT_WITHOUT_ANSWER = ("exact", "accuracy", "log_prob")
+NOT_WITHOUT_ANSWER = tuple(
+    f"{side}_{metric}" for side in SIDES for metric in ("exact", "accuracy", "log_prob")
+)
 Values = dict[str, float | str]
 
 
@@ -70,7 +72,7 @@ def _values(question: Question, scores: dict[str, Float[Tensor, " m"]]) -> Value
     return {
         name: float(column[0])
         for name, column in scores.items()
-        if question.replies or not name.endswith(NOT_WITHOUT_ANSWER)
+        if question.replies or name not in NOT_WITHOUT_ANSWER
     }
 
 

@@ -81,8 +81,6 @@ def _ask(
         seed=seed,
     ).rows
     for row in found:
-        if row["edited_unchanged_exact"] is None:  # without an answer, one token is compared
-            row["edited_unchanged_exact"] = row["edited_unchanged"]
         row["edit"] = "" if ids is None else ids[row["case"]]
         row["case"] = f"{ORDINARY} {row['case']}" if ids is None else row["case"]
     return found
