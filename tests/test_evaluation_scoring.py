@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from evaluation_fakes import empty_delta
+from instructedit.backbone import Text
+from instructedit.backbone.generation import continue_texts
 from instructedit.evaluation.generation import generate_greedy
 from instructedit.evaluation.scoring import score_texts
-from tiny_models import tiny_backbone
+from tiny_models import CONTEXT, tiny_backbone
 
 PAIRS = [
     ("The capital of France is", "Paris"),
@@ -103,6 +105,17 @@ def test_batched_generation_is_the_plain_loop(backbone):
     )
     assert edited == [slow_greedy(backbone, p, 6, delta[e]) for p, e in zip(prompts, [2, 0, 1], strict=True)]
     assert edited != base
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_text_goes_on_as_far_beside_one_that_fills_the_context(family):
+    backbone = tiny_backbone(family)
+    texts = [backbone.text("Rome is"), Text((0,) + (5,) * (CONTEXT - 4), CONTEXT - 3)]
+    told = {"first_line": False, "ends": False}
+    together = continue_texts(backbone, texts, 12, **told)
+    assert [len(found.ids) for found in together] == [12, 3]
+    assert together[0].ids == continue_texts(backbone, texts[:1], 12, **told)[0].ids
+    assert together[1].ids == continue_texts(backbone, texts[1:], 12, **told)[0].ids
 
 
 def test_a_text_goes_on_over_end_tokens_where_it_is_told_to(llama, monkeypatch):

@@ -35,8 +35,11 @@ def takes_positions(backbone: Backbone) -> bool:
 
 
 def tell_positions(backbone: Backbone, mask: Int[Tensor, "b s"], count: int) -> dict[str, Tensor]:
-    """As an argument, the places of the last `count` tokens in each row's own text, if it is taken."""
-    places = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -count:]
+    """As an argument, the places of the last `count` tokens in each row's own text, if it is taken.
+
+    No place lies beyond the context: a row that has ended there is run on with others.
+    """
+    places = (mask.cumsum(dim=1) - 1).clamp(0, backbone.context - 1)[:, -count:]
     return {"position_ids": places} if takes_positions(backbone) else {}
 
 
@@ -84,9 +87,10 @@ def _continue(
     ids, mask = _pad_left(texts, backbone.device)
     new: list[list[int]] = [[] for _ in texts]
     sure: list[list[float]] = [[] for _ in texts]
-    ended = [False] * len(texts)
+    rooms = [min(max_new_tokens, backbone.context - len(text.ids)) for text in texts]
+    ended = [room < 1 for room in rooms]
     last, past = _end_ids(backbone) if ends else set(), None
-    for _ in range(min(max_new_tokens, backbone.context - ids.shape[1])):
+    for _ in range(max(rooms)):
         output = backbone.model.base_model(**_step(backbone, ids, mask, past), use_cache=True)
         past = output.past_key_values
         best = backbone.logits(output.last_hidden_state[:, -1]).float().log_softmax(dim=-1).max(dim=-1)
@@ -96,7 +100,8 @@ def _continue(
             if not ended[row]:
                 new[row].append(token)
                 sure[row].append(value)
-                ended[row] = first_line and "\n" in _decode(backbone, new[row]).lstrip()
+                whole = first_line and "\n" in _decode(backbone, new[row]).lstrip()
+                ended[row] = whole or len(new[row]) == rooms[row]
         if all(ended):
             break
         ids, mask = chosen[:, None], torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
