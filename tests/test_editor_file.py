@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from instructedit.backbone import Backbone
+from instructedit.backbone.checksum import weights_checksum
+from instructedit.backbone.sites import find_sites
 from instructedit.editors import load_for_editor
 from instructedit.editors.editor_file import KEY, load_editor, read_header, save_editor
 from instructedit.editors.stance import Stance, StanceConfig
-from instructedit.errors import EditorFileError
+from instructedit.errors import EditorFileError, ModelError
 from instructedit.storage import load_tensors, save_tensors
 from tiny_editors import tiny_cases, tiny_editor
-from tiny_models import tiny_backbone, tiny_folder
+from tiny_models import tiny_backbone, tiny_folder, tiny_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,25 @@ def test_an_editor_comes_back(path: Path, llama: Backbone) -> None:
     first, second = (editor.edit(llama, tiny_cases(2), ["", "Change it."]) for editor in (before, after))
     for site in first.a:
         torch.testing.assert_close(second.dense(site), first.dense(site), rtol=0.02, atol=1e-3)
+
+
+def test_a_model_of_few_blocks_is_loaded_with_the_editors_own_sites(tmp_path: Path) -> None:
+    model = tiny_model("llama", num_hidden_layers=2)
+    for part in (model, tiny_tokenizer()):
+        part.save_pretrained(tmp_path / "model")
+    named = ((0,), str(tmp_path / "model"), weights_checksum(model))
+    backbone = Backbone(model, tiny_tokenizer(), find_sites(model, blocks=1), *named)
+    save_editor(tiny_editor(backbone), tmp_path / "editor.safetensors", backbone, {})
+    found, editor = load_for_editor(tmp_path / "editor.safetensors")
+    assert (found.sites, found.start_ids) == (backbone.sites, (0,))
+    editor.edit(found, tiny_cases(1))
+
+
+def test_a_model_without_its_sites_is_said_to_be_another(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(EditorFileError, match="was trained for the model 'tiny-llama'"):
+        load_for_editor(path, model=str(tiny_folder(tmp_path, "gpt2")))
+    with pytest.raises(ModelError, match="no layer matches the sites 'nonsense'"):
+        load_for_editor(path, model=str(tiny_folder(tmp_path / "same")), sites="nonsense")
 
 
 def test_moments_are_kept_in_their_whole_range(tmp_path: Path, llama: Backbone) -> None:

@@ -19,6 +19,10 @@ class ModelError(InstructEditError):
     exit_code = 4
 
 
+class SitesError(ModelError):
+    """No layer of a model is among the sites that are asked for."""
+
+
 class EditorFileError(InstructEditError):
     """An editor file is broken, or was made for another model."""
 

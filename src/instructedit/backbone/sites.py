@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from instructedit.backbone.parts import Site
-from instructedit.errors import ModelError
+from instructedit.errors import ModelError, SitesError
 
 _MLP = re.compile(r"mlp|ffn|feed_?forward|^fc\d*$", re.IGNORECASE)
 _ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)
@@ -79,7 +79,7 @@ def find_sites(model: Any, spec: str | None = None, blocks: int = 3) -> tuple[Si
         return tuple(_site(name, module, root) for name, module in _mlp_of(root, members, last, model))
     asked = {name for part in spec.split(";") for name, _ in _by_spec(root, members, part, last, model)}
     if not asked:
-        raise ModelError(f"no layer matches the sites {spec!r}. It holds {_names(_linears(root, members))}.")
+        raise SitesError(f"no layer matches the sites {spec!r}. It holds {_names(_linears(root, members))}.")
     return tuple(_site(name, module, root) for name, module in _linears(root, members) if name in asked)
 
 

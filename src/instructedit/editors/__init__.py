@@ -56,20 +56,30 @@ def load_for_editor(path: "str | Path" = "default", **options: Any) -> "tuple[Ba
     Errors: `ModelError` as `load_backbone`; `EditorFileError` when the editor is broken or another model's.
     """
     from instructedit.backbone import Backbone
-    from instructedit.backbone.loading import load_backbone
-    from instructedit.backbone.sites import find_sites
     from instructedit.editors.editor_file import load_editor as read
     from instructedit.editors.editor_file import read_header, site_names
 
     file = shipped_editor() if str(path) == "default" else Path(path)
     header = read_header(file)
-    settings: dict[str, Any] = {"model": header["model"]["name"], "start": "none", **options}
-    backbone = load_backbone(**settings)
-    if backbone.checksum == header["model"]["checksum"]:
-        own = "sites" not in options
-        sites = find_sites(backbone.model, site_names(header)) if own else backbone.sites
-        start = backbone.start_ids if "start" in options else header["start_ids"]
-        backbone = Backbone(
-            backbone.model, backbone.tokenizer, sites, start, backbone.name, backbone.checksum
-        )
+    own: dict[str, Any] = {"model": header["model"]["name"], "start": "none", "sites": site_names(header)}
+    backbone = _load_on_sites({**own, **options}, own="sites" not in options)
+    if backbone.checksum == header["model"]["checksum"] and "start" not in options:
+        named = (header["start_ids"], backbone.name, backbone.checksum)
+        backbone = Backbone(backbone.model, backbone.tokenizer, backbone.sites, *named)
     return backbone, read(file, backbone)
+
+
+def _load_on_sites(settings: dict[str, Any], own: bool) -> "Backbone":
+    """A backbone with an editor's `own` sites, or with any where it has none of them: it is another model."""
+    from instructedit.backbone.loading import load_backbone
+    from instructedit.errors import ModelError, SitesError
+
+    try:
+        return load_backbone(**settings)
+    except SitesError as error:
+        if not own:
+            raise
+        try:
+            return load_backbone(**{**settings, "sites": None, "blocks": 1})
+        except ModelError:
+            raise error from None
