@@ -175,9 +175,9 @@ def capture_groups(
 def _take_rows(
     values: Float[Tensor, "b t d"], places: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
 ) -> Float[Tensor, "b n d"]:
-    """The rows of each edit at its own places, zeros outside the mask."""
-    taken = values.gather(1, places[..., None].expand(-1, -1, values.shape[-1]))
-    return taken.float() * mask[..., None]
+    """The rows of each edit at its own places, zeros outside the mask; on its device, wherever values are."""
+    taken = values.gather(1, places.to(values.device)[..., None].expand(-1, -1, values.shape[-1]))
+    return taken.float().to(mask.device) * mask[..., None]
 
 
 @torch.no_grad()
@@ -212,12 +212,18 @@ def read_anchors(
             slots[edit] += 1
     texts, positions, kinds, edits, places = torch.tensor(read, device=hidden.device).unbind(1)
     shape = (len(anchors), max(slots))
+    rows = {name: _pick(x, texts, positions) for name, x in inputs.items()}
     return Anchors(
         {
-            name: x.new_zeros(*shape, x.shape[-1], dtype=torch.float32).index_put(
-                (edits, places), x[texts, positions].float()
-            )
-            for name, x in inputs.items()
+            name: row.new_zeros(*shape, row.shape[-1]).index_put((edits, places), row)
+            for name, row in rows.items()
         },
         kinds.new_zeros(shape).index_put((edits, places), kinds),
     )
+
+
+def _pick(
+    values: Float[Tensor, "b t d"], rows: Int[Tensor, " m"], positions: Int[Tensor, " m"]
+) -> Float[Tensor, "m d"]:
+    """What stands at some positions of some rows, on their device: a site may lie on another one."""
+    return values[rows.to(values.device), positions.to(values.device)].float().to(rows.device)

@@ -84,7 +84,8 @@ def _write(
     """Add what the calibration neurons make of it to what the FFN writes."""
     x = inputs.pop()
     grouped = x.reshape(len(keys), -1, x.shape[-1])
-    return output + (act(grouped @ keys.mT.to(x.dtype)) @ values.to(x.dtype)).reshape(output.shape)
+    keys, values = keys.to(x.device, x.dtype), values.to(x.device, x.dtype)
+    return output + (act(grouped @ keys.mT) @ values).reshape(output.shape)
 
 
 def _nonlinearity(ffn: nn.Module) -> nn.Module:

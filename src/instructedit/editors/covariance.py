@@ -92,8 +92,8 @@ def second_moments(
         for name in inputs if names is None else names:
             x = inputs[name]
             if x.data_ptr() not in grams:
-                flat = x[mask].float()
-                grams[x.data_ptr()] = flat.mT @ flat
+                flat = x[mask.to(x.device)].float()
+                grams[x.data_ptr()] = (flat.mT @ flat).to(hidden.device)
             sums[name] = sums.get(name, 0) + grams[x.data_ptr()]
     return {name: total / max(rows, 1) for name, total in sums.items()}
 
@@ -104,7 +104,7 @@ def update_statistics(statistics: Mapping[str, SiteStatistics], backbone: Backbo
     for name, stats in statistics.items():
         inputs = factors.inputs[name][factors.mask]
         gradients = scale_by_edit(factors.gradients[name], factors.mask)[factors.mask]
-        outputs = backbone.modules[name](inputs.to(backbone.dtype)).float()
+        outputs = backbone.modules[name](inputs.to(backbone.dtype)).float().to(inputs.device)
         stats.update(inputs, gradients, outputs)
 
 

@@ -172,13 +172,15 @@ def read_layer(
     finally:
         hook.remove()
     places = [text.answer_start - 1 for text in texts]
-    return tuple(side[range(len(texts)), places].float() for side in seen[0])  # type: ignore[return-value]
+    found = (side[range(len(texts)), places].float().to(backbone.device) for side in seen[0])
+    return tuple(found)  # type: ignore[return-value]
 
 
 def _replace_output(
     keys: Tensor, values: Tensor, radii: Tensor, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor
 ) -> Tensor:
     """A forward hook, once it is bound to a codebook's sides: near a key its value is the output."""
+    keys, values, radii = (side.to(args[0].device) for side in (keys, values, radii))
     grouped = args[0].float().reshape(len(keys), -1, keys.shape[-1])  # b n d_in
     distances = torch.cdist(grouped, keys, compute_mode="donot_use_mm_for_euclid_dist")  # b n c
     distance, entry = distances.min(-1)

@@ -45,8 +45,8 @@ class Located:
 
     def keys(self, inputs: Float[Tensor, "_ t d_in"]) -> Float[Tensor, "b 1 d_in"]:
         """A site's input at the subject's last token, the mean over contexts (ROME, section 3.1, step 1)."""
-        rows = torch.arange(self.requests, device=inputs.device)
-        taken = inputs[rows, self.places[: self.requests]].float()
+        rows, places = torch.arange(self.requests, device=inputs.device), self.places[: self.requests]
+        taken = inputs[rows, places.to(inputs.device)].float().to(places.device)
         return taken.view(self.count, -1, taken.shape[-1]).mean(1, keepdim=True)
 
     def bare(self, rows: Float[Tensor, "_ d"]) -> Float[Tensor, "b d"]:
@@ -122,14 +122,17 @@ def early_outputs(backbone: Backbone, depth: float, count: int) -> list[str]:
 def moved(
     module: nn.Module, shift: Float[Tensor, "rows d"], places: Int[Tensor, " rows"]
 ) -> Iterator[list[Tensor]]:
-    """Add a vector to a module's output at one position of every row; gives a list of what was there."""
+    """Add a vector to a module's output at one position of every row; gives a list of what was there.
+
+    That is on the device of `places`, wherever the module lies.
+    """
     seen: list[Tensor] = []
-    rows = torch.arange(len(places), device=places.device)
 
     def add(_module: nn.Module, _args: tuple, output: Tensor | tuple) -> Tensor | tuple:
         hidden: Tensor = output[0] if isinstance(output, tuple) else output
-        seen.append(hidden[rows, places].detach())
-        new = hidden.index_put((rows, places), shift.to(hidden.dtype), accumulate=True)
+        where = torch.arange(len(places), device=hidden.device), places.to(hidden.device)
+        seen.append(hidden[where].detach().to(places.device))
+        new = hidden.index_put(where, shift.to(hidden.device, hidden.dtype), accumulate=True)
         return (new, *output[1:]) if isinstance(output, tuple) else new
 
     hook = module.register_forward_hook(add)

@@ -111,6 +111,7 @@ def _first_heard(
     inputs: Mapping[str, Tensor], reads: Mapping[str, Float[Tensor, "k _"]], least: float
 ) -> Int[Tensor, " b"]:
     """The first token of each text at which any neuron passes on so much; the width where none does."""
-    loud = [((inputs[name].float() @ rows.mT).abs() >= least).any(-1) for name, rows in reads.items()]
+    found = {name: inputs[name].float().to(rows.device) for name, rows in reads.items()}
+    loud = [((found[name] @ rows.mT).abs() >= least).any(-1) for name, rows in reads.items()]
     heard = torch.stack(loud).any(0)
     return torch.where(heard.any(1), heard.int().argmax(1), heard.shape[1])

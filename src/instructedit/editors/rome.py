@@ -126,7 +126,7 @@ class ROME(ValueSearch):
         located = locate(backbone, cases, self.contexts)
         values = self.find(backbone, module, located)
         keys = read_keys(backbone, located, site)
-        residuals = values[:, None] - module(keys.to(backbone.dtype)).float()
+        residuals = values[:, None] - module(keys.to(backbone.dtype)).float().to(values.device)
         factor = ordinary_factors(backbone, [site.name], self.text)[site.name]
         a, b = insert_pairs(keys, divide(keys, factor), residuals, 0.0)
         return LowRankDelta({site.name: a}, {site.name: b})

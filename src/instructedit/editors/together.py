@@ -139,7 +139,8 @@ class FactWriter:
             system = (self.config.ridge * ordinary[name] if known is None else known) + rest.mT @ rest
             self.systems[name] = system
             reads = single_out(keys, system)
-            given = self.backbone.modules[name](keys.to(self.backbone.dtype)).float().square().mean(-1)
+            given = self.backbone.modules[name](keys.to(self.backbone.dtype)).float().to(keys.device)
+            given = given.square().mean(-1)
             own = (reads * keys).sum(-1).abs().clamp(min=1e-6)
             page.reads[name], page.rates[name] = reads, self.config.rate * given.sqrt() / own
             felt = (reads.double() @ ordinary[name] * reads.double()).sum(-1).float()

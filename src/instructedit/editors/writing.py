@@ -120,6 +120,6 @@ def read_keys(
     places = [(row, place) for row in told for place in range(len(backbone.start_ids), len(texts[row].ids))]
     rest = torch.tensor([pair for pair in places if pair != (0, ends[0])], dtype=torch.long).view(-1, 2)
     return ReadKeys(
-        {name: inputs[name][range(len(ends)), ends].float() for name in names},
-        {name: inputs[name][rest[:, 0], rest[:, 1]].float() for name in names},
+        {name: inputs[name][range(len(ends)), ends].float().to(backbone.device) for name in names},
+        {name: inputs[name][rest[:, 0], rest[:, 1]].float().to(backbone.device) for name in names},
     )
