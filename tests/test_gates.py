@@ -8,7 +8,7 @@ import torch
 
 from instructedit.backbone import Backbone, Text
 from instructedit.backbone.neurons import Neurons, find_neurons
-from instructedit.backbone.sites import find_sites
+from instructedit.backbone.sites import find_sites, is_transposed
 from instructedit.delta import LowRankDelta
 from instructedit.editors.drill import Practice
 from instructedit.editors.editor_file import load_editor, save_editor
@@ -119,6 +119,19 @@ def test_the_ground_is_what_the_model_has(backbone: Backbone) -> None:
     if bias is not None:
         said = said + (1 - ground.rows[:5] @ ground.one)[:, None] * bias[ground.spare]
     torch.testing.assert_close(said, read, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neox"])
+def test_neurons_of_biased_layers_are_read_as_they_stand_in_half_precision(family: str) -> None:
+    model = tiny_model(family, biased=True).to(torch.bfloat16)
+    backbone = Backbone(model, tiny_tokenizer(), find_sites(model), (0,))
+    ground = survey(backbone, 50)
+    assert ground is not None
+    down, gate = (model.get_submodule(name) for name in (ground.neurons.down, ground.neurons.gate))
+    writes, reads = (m.weight if is_transposed(m) else m.weight.mT for m in (down, gate))
+    assert torch.equal(ground.writes, writes.float()[ground.spare])
+    expected = reads.float().mT[ground.spare] + gate.bias.float()[ground.spare, None] * ground.one
+    assert torch.equal(ground.reads[ground.neurons.gate], expected)
 
 
 def test_directions_separate_what_can_be_separated() -> None:

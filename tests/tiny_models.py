@@ -77,11 +77,19 @@ def tiny_config(family: str, **changes: object):
     return CONFIG_MAPPING[kind](**{**settings, **ids, **positions, **changes})
 
 
-def tiny_model(family: str = "llama", seed: int = 0, **changes: object) -> PreTrainedModel:
-    """A frozen tiny model, the same for the same seed; the global random state stays as it was."""
+def tiny_model(
+    family: str = "llama", seed: int = 0, biased: bool = False, **changes: object
+) -> PreTrainedModel:
+    """A frozen tiny model, the same for the same seed; the global random state stays as it was.
+
+    With `biased` its biases are noise, as a trained model has them: a new one's are zero.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(tiny_config(family, **changes), dtype=torch.float32)
+        for name, value in model.named_parameters() if biased else ():
+            if name.endswith(".bias"):
+                torch.nn.init.normal_(value, std=0.3)
     return model.eval().requires_grad_(False)
 
 

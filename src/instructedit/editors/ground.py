@@ -10,7 +10,7 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text, like_length
 from instructedit.backbone.neurons import Neurons, find_neurons
-from instructedit.backbone.sites import find_sites
+from instructedit.backbone.sites import find_sites, is_transposed
 from instructedit.editors.ordinary import ordinary_texts
 from instructedit.factors import watch_sites
 
@@ -123,13 +123,20 @@ def _constant(rows: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
 
 
 def _linear(backbone: Backbone, name: str) -> tuple[Float[Tensor, "d_in d_out"], Float[Tensor, " d_out"]]:
-    """A layer's weights, transposed, and its constants, however they are stored."""
+    """A layer's weights, transposed, and its constants, however they are stored.
+
+    What stands there in half precision is read as it is: in its units, w + b - b is another number than w.
+    """
     module = backbone.modules[name]
-    width = next(site.d_in for site in backbone.sites if site.name == name)
-    nothing = torch.zeros(1, width, device=backbone.device, dtype=backbone.dtype)
-    constants = module(nothing)
-    weights = module(torch.eye(width, device=backbone.device, dtype=backbone.dtype)) - constants
-    return weights.float(), constants[0].float()
+    site = next(site for site in backbone.sites if site.name == name)
+    bias, device = getattr(module, "bias", None), backbone.device
+    constants = torch.zeros(site.d_out, device=device) if bias is None else bias.float().to(device)
+    weight = module.weight
+    if weight.is_floating_point() and weight.element_size() > 1:
+        rows = weight.float() if is_transposed(module) else weight.float().mT
+        return rows.to(device).contiguous(), constants
+    told = module(torch.eye(site.d_in, device=device, dtype=backbone.dtype))  # a quantised one says it itself
+    return told.float().to(device) - constants, constants
 
 
 @torch.no_grad()
@@ -143,5 +150,6 @@ def read_rows(
         with watch_sites(backbone) as (inputs, _):
             backbone.top(backbone.pad_states([states[place] for place in part]), backbone.above(names))
         for row, place in enumerate(part):
-            found[place] = {name: inputs[name][row, : len(texts[place].ids)].float() for name in names}
+            length = len(texts[place].ids)
+            found[place] = {n: inputs[n][row, :length].float().to(backbone.device) for n in names}
     return [found[place] for place in range(len(texts))]
