@@ -1,9 +1,9 @@
 """What is stored appears whole or not at all, and a refused write is one message."""
 
 import errno
+import os
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from instructedit.errors import OutputError
 from instructedit.storage import (
+    _beside,
+    cannot_write,
     check_place,
     load_tensors,
     new_folder,
@@ -138,9 +140,14 @@ def test_a_folder_is_whole_wherever_its_replacement_stops(tmp_path: Path, how: s
     gone = 0
     for place in places:
         target = place / "result"
+        before = names(place)
         gone += not target.exists()
-        with suppress(OutputError):
+        with pytest.raises(OutputError, match="exists already"):
             check_place(target, force=False)
+        assert names(place) == before  # a check moves nothing
+        with pytest.raises(OutputError, match="exists already"), new_folder(target):
+            pass
+        assert names(place) == ["result"]  # what the stopped process had begun is gone
         assert names(target) in (["old"], ["new"])
         assert read_json(next(target.iterdir())) == ["whole"]
         with new_folder(target, force=True) as folder:
@@ -149,12 +156,85 @@ def test_a_folder_is_whole_wherever_its_replacement_stops(tmp_path: Path, how: s
     assert gone < 3
 
 
-@pytest.mark.parametrize("inside", ["store.json", "office/store.json"])
+@pytest.mark.parametrize("inside", ["store.json", "office/store.json", "of/all/offices/store.json"])
 def test_a_store_is_never_replaced(tmp_path: Path, inside: str) -> None:
     write_json(tmp_path / "result" / inside, {})
     with pytest.raises(OutputError, match="is a store"), new_folder(tmp_path / "result", force=True):
         pass
     assert (tmp_path / "result" / inside).is_file()
+
+
+def test_what_other_processes_are_at_is_left_alone(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    begun = _beside(tmp_path / "result", "new").name
+    places = {
+        "begun": begun.replace(f"-{os.getpid()}.", f"-{child.pid}."),
+        "elsewhere": begun.replace(f"-{os.getpid()}.", "x-1."),  # another machine's
+        "other": f".result{begun.removeprefix('.result')}.old",  # of another name
+        "mine": ".result.notes",
+    }
+    for name in places.values():
+        (tmp_path / name).mkdir()
+    with new_folder(tmp_path / "result"):
+        pass
+    assert names(tmp_path) == sorted([*places.values(), "result"])
+    child.communicate(b"\n")
+    with new_folder(tmp_path / "result", force=True):
+        pass
+    assert names(tmp_path) == sorted([*(places[name] for name in ("elsewhere", "other", "mine")), "result"])
+
+
+@pytest.mark.parametrize("where", ["os.fsync", "os.fdopen"])
+def test_an_interruption_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    write_atomic(tmp_path / "file.txt", "old")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"instructedit.storage.{where}", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "file.txt", "new")
+    assert names(tmp_path) == ["file.txt"]
+    assert (tmp_path / "file.txt").read_text() == "old"
+
+
+def test_an_interrupted_replacement_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_atomic(tmp_path / "result" / "old", "")
+    real, calls = Path.replace, []
+
+    def replace(source: Path, goal: Path) -> Path:
+        calls.append(source)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(source, goal)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "result", force=True):
+        pass
+    assert names(tmp_path) == ["result"]
+    assert names(tmp_path / "result") == ["old"]
+
+
+@pytest.mark.parametrize(("mask", "file", "folder"), [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
+def test_the_umask_says_who_may_read(tmp_path: Path, mask: int, file: int, folder: int) -> None:
+    before = os.umask(mask)
+    try:
+        with new_folder(tmp_path / "result") as place:
+            write_atomic(place / "file", "1")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "result").stat().st_mode & 0o777 == folder
+    assert (tmp_path / "result" / "file").stat().st_mode & 0o777 == file
+
+
+def test_space_is_to_be_made_only_where_there_is_none(tmp_path: Path) -> None:
+    for number, wanted in ((errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)):
+        said = str(cannot_write(tmp_path, OSError(number, os.strerror(number))))
+        assert ("Free some space" in said) == wanted
+        assert "run it again" in said
+    assert "Free some space" in str(cannot_write(tmp_path, RuntimeError("I/O error (os error 28)")))
 
 
 def test_the_current_folder_is_refused_and_nothing_is_left(

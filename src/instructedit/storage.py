@@ -1,11 +1,13 @@
 """Everything the project stores goes through here: safetensors and JSON, written whole or not at all."""
 
-import glob
+import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+STORE = "store.json"  # marks the record of edits, which is never replaced
+FORCED = "Choose another place, or pass --force to replace it."
+SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part.
 
@@ -24,28 +31,31 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     """
     path = Path(path)
     payload = data.encode() if isinstance(data, str) else data
-    temporary = ""
+    temporary = _beside(path, "new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(handle, "wb") as file:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
+        temporary.replace(path)
+    except BaseException as error:  # Ctrl-C too
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
+        raise
 
 
 def cannot_write(path: Path, error: Exception) -> OutputError:
     """The one message for a write that the system refused."""
     reason = getattr(error, "strerror", None) or one_line(error) or type(error).__name__
-    return OutputError(
-        f"cannot write {path}: {reason}. Free some space or choose another place, then run it again."
+    full = getattr(error, "errno", None) in SPACE or any(f"(os error {number})" in reason for number in SPACE)
+    instead = (
+        "Free some space or choose another place" if full else "Choose another place, or let it be written"
     )
+    return OutputError(f"cannot write {path}: {reason}. {instead}, then run it again.")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -75,21 +85,23 @@ def read_yaml(path: Path, what: str, expected: str = "Expected a YAML file.") ->
 
 
 @contextmanager
-def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+def new_folder(path: Path, *, force: bool = False, hint: str = FORCED) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` when the block ends well and vanishes when it does not.
 
+    What processes that were killed had begun there is removed first, and what they had set aside put back.
     Errors: `OutputError` as `check_place`, and when `path` is a file or cannot be written.
     """
     path = Path(path)
-    check_place(path, force=force)
+    _clear(path)
+    check_place(path, force=force, hint=hint)
     if path.is_file():
         raise OutputError(f"{path} is a file, and a folder is to be written. Choose another place.")
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        temporary = _beside(path, "new")
+        temporary.mkdir()
         yield temporary
-        temporary.chmod(0o755)
         _replace_folder(temporary, path)
     except InstructEditError:
         raise
@@ -102,29 +114,71 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_place(path: Path, *, force: bool) -> None:
+def check_place(path: Path, *, force: bool, hint: str = FORCED) -> Path | None:
     """See that something new may be written at `path`; with `force`, in the place of what is there.
 
-    What a killed process had set aside to replace it is put back first.
-    Errors: `OutputError` when it exists and `force` is not given, or when it is a store or holds one.
+    Gives what is there: at `path`, or set aside by a process that was killed as it replaced it. Nothing is
+    moved. Errors: `OutputError` when there is something and `force` is not given, `hint` says what to try
+    then; and when it is a store or holds one, however deep.
     """
-    old = next(path.parent.glob(f"{_aside(glob.escape(path.name))}*/{glob.escape(path.name)}"), None)
-    if old is not None and not path.exists():
-        with suppress(OSError):
-            old.replace(path)
-            old.parent.rmdir()
-    if path.exists() and not force:
-        raise OutputError(f"{path} exists already. Choose another folder, or pass --force to replace it.")
-    if store := next((found for depth in ("", "*/") for found in path.glob(f"{depth}store.json")), None):
+    waiting = (place / path.name for place in _stopped(path, "old"))
+    try:
+        there = path if path.exists() else next((old for old in waiting if old.exists()), None)
+    except OSError as error:  # what lies around it may not be looked into
+        raise cannot_write(path, error) from error
+    if there is not None and not force:
+        raise OutputError(f"{path} exists already. {hint}")
+    if there is not None and there.is_dir() and (store := next(there.rglob(STORE), None)):
         raise OutputError(
             f"{store.parent} is a store, the record of edits, and is not replaced. Choose another place, or "
             "remove it yourself."
         )
+    return there
 
 
-def _aside(name: str) -> str:
-    """How the folder is called, but for an ending, in which what was at `name` waits to be replaced."""
-    return f".{name}.old."
+def _beside(path: Path, sort: str) -> Path:
+    """A name beside `path` for what is being made (new) or replaced (old); it says by which process."""
+    return path.parent / f".{path.name}.{_host()}-{os.getpid()}.{secrets.token_hex(4)}.{sort}"
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "", socket.gethostname())[:32]
+
+
+def _stopped(path: Path, sort: str) -> list[Path]:
+    """What `_beside` named for `path` in processes of this machine that are gone."""
+    form = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(_host())}-([0-9]{{1,9}})\.[0-9a-f]+\.{sort}")
+    with suppress(OSError):  # the folder around it is not there, or cannot be read
+        found = [(place, form.fullmatch(place.name)) for place in path.parent.iterdir()]
+        return [place for place, made in found if made and not _runs(int(made[1]))]
+    return []
+
+
+def _runs(process: int) -> bool:
+    if os.name != "posix":
+        return True  # elsewhere the question would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
+def _clear(path: Path) -> None:
+    """Put back what killed processes had set aside to replace it, and remove what else they left there."""
+    for place in _stopped(path, "old"):
+        with suppress(OSError):
+            if (place / path.name).exists() and not path.exists():
+                (place / path.name).replace(path)
+            shutil.rmtree(place)
+    for place in _stopped(path, "new"):
+        with suppress(OSError):
+            if place.is_dir():
+                shutil.rmtree(place)
+            else:
+                place.unlink()
 
 
 def _replace_folder(source: Path, path: Path) -> None:
@@ -132,12 +186,13 @@ def _replace_folder(source: Path, path: Path) -> None:
     if not path.exists():
         source.replace(path)
         return
-    place = Path(tempfile.mkdtemp(dir=path.parent, prefix=_aside(path.name)))
+    place = _beside(path, "old")
+    place.mkdir()
     aside = place / path.name
     try:
         path.replace(aside)
         source.replace(path)
-    except OSError:
+    except BaseException:
         if aside.exists() and not path.exists():
             aside.replace(path)
         with suppress(OSError):
