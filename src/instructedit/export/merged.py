@@ -13,6 +13,7 @@ from instructedit.backbone.quiet import quiet
 from instructedit.backbone.sites import is_transposed, weight_shape
 from instructedit.delta import LowRankDelta
 from instructedit.errors import ModelError
+from instructedit.export.answers import check_answers
 from instructedit.export.check import (
     PLAIN_TEXTS,
     ExportReport,
@@ -48,7 +49,8 @@ def save_merged(
     Compared are the edited weights, and the logits on `texts` and on the texts of `cases`. The backbone's own
     weights are not written to: only the edited matrices exist twice, until the check loads the folder.
     Errors: `OutputError` when the folder exists and `force` is not given; `ModelError` when the weights are
-    quantised, the delta belongs to another model or what was loaded differs. Then nothing is written.
+    quantised, the delta belongs to another model, what was loaded differs or an edit's answer was rounded
+    away. Then nothing is written.
     """
     whole = merge_to_one(delta, backbone)
     asked = (*texts, *edit_texts(cases))
@@ -64,7 +66,10 @@ def save_merged(
         check_weights(model, backbone, whole, "the merged model")
         found = text_logits(model, backbone, asked)
         difference = check_agreement(expected, found, backbone.dtype, "the merged model")
-    return ExportReport(Path(folder), difference, 0.0, 1.0, ranks, ("transformers",), list_untried(cases))
+        own = slice(len(texts), None)
+        answers = check_answers(backbone, cases, expected[own], found[own], "the merged model")
+    checks = ("transformers", *answers)
+    return ExportReport(Path(folder), difference, 0.0, 1.0, ranks, checks, list_untried(cases))
 
 
 def _merged_weights(delta: LowRankDelta, backbone: Backbone) -> dict[str, Tensor]:
