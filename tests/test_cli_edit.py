@@ -194,7 +194,8 @@ def test_a_folder_that_exists_is_left_alone(cli: Run, folder: Path, tmp_path: Pa
     assert "--force" in err
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
     assert edit(cli, folder, PROMPT, TARGET, "--out", out, "--force").code == 6  # it is nobody's result
-    (out / "instructedit.json").write_text("{}")
+    (out / "instructedit.json").write_text('{"version": "1", "base_checksum": "c", "edits": []}')
+    (out / "README.md").touch()
     assert edit(cli, folder, PROMPT, TARGET, "--out", out, "--force").code == 0
     assert not (out / "mine.txt").exists()
 
@@ -206,9 +207,13 @@ def test_a_full_disk_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("instructedit.storage.os.fsync", full)
-    code, _, err = edit(cli, folder, PROMPT, TARGET, "--out", tmp_path / "lora")
+    code, text, err = edit(cli, folder, PROMPT, TARGET, "--out", tmp_path / "lora")
     assert code == 6
     assert "No space left on device" in err
+    assert f"Took: {PROMPT} -> {TARGET}" in text  # what was made is shown all the same
+    result = json.loads(edit(cli, folder, PROMPT, TARGET, "--out", tmp_path / "lora", "--json").out)
+    assert (result["took"], result["folders"]) == (True, [])
+    assert "No space left on device" in result["not_kept"]
     assert list(tmp_path.iterdir()) == []
 
 

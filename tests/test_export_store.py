@@ -42,7 +42,16 @@ def test_what_cannot_be_written_is_refused(cli: Run, store: Path, tmp_path: Path
     for cut in (("--rank", 2), ("--energy", 0.9)):
         code, _, error = cli("store", "export", "--to", "jsonl", *cut, "--out", tmp_path / "out.jsonl")
         assert (code, "no rank to cut" in error) == (3, True)
+    for command in (("store", "export"), ("export", tmp_path / "delta.safetensors")):
+        both = ("--rank", 2, "--energy", 0.9, "--out", tmp_path / "out")
+        code, _, error = cli(*command, *both)
+        assert (code, "Expected one of them" in " ".join(error.split())) == (3, True)
+    code, _, error = cli("store", "export", "--to", "jsonl", "--out", store.parent, "--force")
+    assert code == 6  # it holds the store
     code, _, error = cli("store", "export", "--out", tmp_path / "out")
     assert (code, "no edit is in force" in error) == (3, True)
-    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    code, _, error = cli("store", "export", "--to", "jsonl", "--out", tmp_path / "out", "--force")
+    assert (code, "is a folder, and a file" in " ".join(error.split())) == (6, True)
+    assert not list((tmp_path / "out").iterdir())
     assert not (tmp_path / "out.jsonl").exists()

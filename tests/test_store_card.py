@@ -260,6 +260,8 @@ def test_what_cannot_be_done_is_said_before_a_model_is_loaded(
         assert cli("store", "card", "--out", place, "--force").code == 6
     assert cli("store", "card", "--text", tmp_path / "none.txt").code == 3
     assert cli("store", "card", tmp_path / "none").code == 3
+    for depth in ("--tokens=-5", "--tokens=0", "--probes=-1"):
+        assert cli("store", "card", "--dry-run", depth).code == 3
     assert "Would measure 0" in cli("store", "card", "--dry-run").out
     card = card_of(cli, "--out", there, "--force")  # of an empty store, without a model
     assert (card["edits"], card["beside"]) == ([], {})

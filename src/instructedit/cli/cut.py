@@ -22,8 +22,13 @@ def cut_options(
 ) -> dict[str, Any]:
     """What a writer is told about ranks; `why` says it of a form that is none of those with ranks, `forms`.
 
-    Errors: `DataError` for a cut of such a form.
+    Errors: `DataError` for a cut of such a form, and for both cuts at once.
     """
+    if rank is not None and energy is not None:
+        raise DataError(
+            f"--rank {rank} and --energy {energy} were both given. Expected one of them: a rank for every "
+            "layer, or a share of the squared norm."
+        )
     given = {name: value for name, value in (("rank", rank), ("energy", energy)) if value is not None}
     if given and to not in forms:
         raise DataError(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Group, Parameter
 from rich.text import Text
@@ -12,16 +12,27 @@ from instructedit.cli.bank import Banks, using_banks
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample, Switch, Texts
 from instructedit.cli.report import Report, make_table
 from instructedit.cli.requests import Request, read_requests
-from instructedit.errors import EditFailedError
+from instructedit.errors import EditFailedError, InstructEditError, one_line
+from instructedit.extras import require
 from instructedit.ledger.entries import OnConflict, plan_edits
 from instructedit.types import EditCase
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from instructedit.backbone import Backbone
     from instructedit.cli.readings import Reading
+    from instructedit.delta import LowRankDelta
 
 FULL_READINGS = 5  # with more edits than this, each is asked its bare prompt only
+LISTED = 10  # edits that one message names
+INSTEAD = (
+    "Try another wording of the prompt or of the instruction, a shorter target, or fewer edits at a time."
+)
+UNREAD = (
+    "No model has read the instructions yet: where their words ask for another kind or scope, these change, "
+    "and what contradicts what with them."
+)
 SHOWN = 48  # characters of a prompt in a table, counted from its end
 COLUMNS = ("asked", "prompt", "before", "p", "after", "p after")
 EDIT_GROUP = Group("Edit", sort_key=1)
@@ -90,11 +101,13 @@ def edit_model(
     target
         What it shall answer; with --kind erase, what it shall no longer answer.
     """
-    from instructedit.cli.keeping import check_folder, keep_edits
+    from instructedit.cli.keeping import LORA, check_folder
     from instructedit.instructions import instruction_for
 
     cases = read_requests(prompt, target, request, sample)
     check_folder(making.out, force=making.force)
+    if making.out is not None:
+        require("export", LORA)
     with using_banks(making.bank):  # a wrong one is found before a model is loaded
         if common.dry_run:
             return _plan(_settle(cases, making))
@@ -120,8 +133,24 @@ def edit_model(
     readings = take_readings(backbone, delta, cases, questions)
     bare = [reading for reading in readings if reading.asked.group == "prompt"]
     took = [edit_took(case, reading) for case, reading in zip(cases, bare, strict=True)]
-    kept = keep_edits(making.out, backbone, delta, cases, words, force=making.force)
-    return _report(cases, words, readings, took, kept)
+    kept, lost = _keep(making, backbone, delta, cases, words)
+    return _report(cases, words, readings, took, kept, lost)
+
+
+def _keep(
+    making: Making,
+    backbone: "Backbone",
+    delta: "LowRankDelta",
+    cases: Sequence[EditCase],
+    words: Sequence[str],
+) -> tuple[Mapping[Path, float], InstructEditError | None]:
+    """What `keep_edits` gives, or the error that it ends with: what was made and measured is shown first."""
+    from instructedit.cli.keeping import keep_edits
+
+    try:
+        return keep_edits(making.out, backbone, delta, cases, words, force=making.force), None
+    except InstructEditError as error:
+        return {}, error
 
 
 def _settle(cases: Sequence[EditCase], making: Making) -> list[EditCase]:
@@ -138,7 +167,7 @@ def _plan(cases: Sequence[EditCase]) -> Report:
 
     rows = [(case.kind, case.scope, case.prompt, case.target_new or case.sentiment) for case in cases]
     table = make_table("Would edit", ("kind", "scope", "prompt", "target"), rows)
-    return Report({"edits": [case_to_record(case) for case in cases]}, [table])
+    return Report({"edits": [case_to_record(case) for case in cases], "unread": UNREAD}, [table, UNREAD])
 
 
 def _report(
@@ -147,8 +176,12 @@ def _report(
     readings: Sequence["Reading"],
     took: Sequence[bool],
     kept: Mapping[Path, float],
+    lost: InstructEditError | None,
 ) -> Report:
-    """The result of all edits, and the error that names those which did not take."""
+    """The result of all edits, and the error that names those which did not take, or says what was `lost`."""
+    own: dict[int, list[dict[str, Any]]] = {}
+    for reading in readings:
+        own.setdefault(reading.asked.edit, []).append(reading.as_record())
     edits = [
         {
             "prompt": case.prompt,
@@ -157,31 +190,36 @@ def _report(
             "scope": case.scope,
             "instruction": instruction,
             "took": success,
-            "readings": [r.as_record() for r in readings if r.asked.edit == index],
+            "readings": own.get(index, []),
         }
         for index, (case, instruction, success) in enumerate(zip(cases, words, took, strict=True))
     ]
-    failed = [case for case, success in zip(cases, took, strict=True) if not success]
-    data = {"took": not failed, "edits": edits, "folders": [str(folder) for folder in kept]}
+    data: dict[str, Any] = {"took": all(took), "edits": edits, "folders": [str(folder) for folder in kept]}
     data |= {"rank_cut_difference": max(kept.values())} if kept else {}
     places = [f"Kept in {folder}{_cost(cut)}" for folder, cut in kept.items()]
-    places = places or ["Not kept: name a folder with --out to keep it."]
-    return Report(data, [*_tables(cases, words, readings, took), *places], _failure(failed, len(cases)))
+    if lost:
+        data |= {"not_kept": one_line(lost)}
+    elif not kept:
+        places = ["Not kept: name a folder with --out to keep it."]
+    named = [f"{case.prompt!r} -> {(case.target_new or case.sentiment)!r}" for case in cases]
+    failure = lost or name_failed(named, took, "did not take", INSTEAD)
+    return Report(data, [*_tables(cases, words, readings, took), *places], failure)
 
 
 def _cost(cut: float) -> str:
     return f" (small ranks were cut, which moves a logit by up to {cut:.2g})" if cut else ""
 
 
-def _failure(failed: Sequence[EditCase], total: int) -> EditFailedError | None:
+def name_failed(
+    named: Sequence[str], took: Sequence[bool], what: str, instead: str
+) -> EditFailedError | None:
+    """The error that names the edits which did not take, what became of them, and what to try; else None."""
+    failed = [name for name, fine in zip(named, took, strict=True) if not fine]
     if not failed:
         return None
-    listed = "; ".join(f"{case.prompt!r} -> {(case.target_new or case.sentiment)!r}" for case in failed[:10])
-    more = f" and {len(failed) - 10} more" if len(failed) > 10 else ""
-    return EditFailedError(
-        f"{len(failed)} of {total} edits did not take: {listed}{more}. "
-        "Try another wording of the prompt or of the instruction, a shorter target, or fewer edits at a time."
-    )
+    more = f" and {len(failed) - LISTED} more" if len(failed) > LISTED else ""
+    listed = "; ".join(failed[:LISTED])
+    return EditFailedError(f"{len(failed)} of {len(named)} edits {what}: {listed}{more}. {instead}")
 
 
 def _tables(

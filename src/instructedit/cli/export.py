@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from instructedit.cli.cut import Energy, Rank, cut_options
-from instructedit.cli.keeping import check_folder
+from instructedit.cli.keeping import LORA, check_folder
 from instructedit.cli.loading import load_model
 from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice, Switch
 from instructedit.cli.report import Report, make_facts
 from instructedit.errors import ModelError
+from instructedit.extras import require
 
 if TYPE_CHECKING:
     from instructedit.backbone import Backbone
@@ -46,6 +47,8 @@ def export_edit(
     from instructedit.cli.stored import read_edit, read_record
 
     check_folder(out, force=force)
+    if to == "lora":
+        require("export", LORA)
     cut = cut_options(to, CUT_FORMS, NO_RANK, rank, energy)
     delta = read_edit(edit)
     record = read_record(edit)

@@ -16,6 +16,7 @@ from instructedit.storage import new_folder, read_json, write_atomic, write_json
 
 FORMAT = "instructedit-store-1"
 FACTS, LOG, EDITS, SUMS = "store.json", "log.jsonl", "edits", "sums.safetensors"
+ELSEWHERE = "Choose another folder: a store begins in a new one."
 
 
 def create_store(
@@ -25,7 +26,7 @@ def create_store(
 
     Errors: `OutputError` when the folder exists or cannot be written.
     """
-    with new_folder(folder) as place:
+    with new_folder(folder, hint=ELSEWHERE) as place:
         (place / EDITS).mkdir()
         write_atomic(place / LOG, b"")
         write_json(

@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 
 from safetensors import SafetensorError
 from torch import Tensor
@@ -81,7 +80,7 @@ def _save(store: Store, sums: Sums, names: set[str]) -> None:
 
 def _load(store: Store, network: Hypernetwork) -> tuple[Sums | None, frozenset[str]]:
     """The kept sums and the edits in them; nothing where there are none, or they are not to be trusted."""
-    path = Path(store.folder / SUMS)
+    path = store.folder / SUMS
     try:
         tensors, facts = load_tensors(path)
         names = frozenset(json.loads(facts.pop("edits", "[]")))

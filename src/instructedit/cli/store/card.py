@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from instructedit.cli.data_files import find_text
-from instructedit.cli.keeping import check_folder
+from instructedit.cli.keeping import check_file
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample, Switch
 from instructedit.cli.report import Report, make_table
 from instructedit.cli.store.options import STORE, StoreChoice
-from instructedit.errors import OutputError
+from instructedit.errors import DataError, OutputError
 
 if TYPE_CHECKING:
     from instructedit.ledger.store import Store
@@ -85,11 +85,15 @@ def _check(kept: "Store", out: Path | None, depth: Depth, *, force: bool) -> Non
     """Find what would fail before a model is loaded.
 
     Errors: `OutputError` for a page that exists or lies in the store, or without lm-eval; `DataError` for
-    rows that are not whole, and for a text or tasks that are not there.
+    rows that are not whole, for a text or tasks that are not there, and for no tokens or probes.
     """
-    check_folder(out, force=force)
-    if out is not None and (out.is_dir() or kept.folder.resolve() in out.resolve().parents):
-        raise OutputError(f"{out} is a folder, or lies in the store. Name a file outside of it.")
+    check_file(out, force=force)
+    if out is not None and kept.folder.resolve() in out.resolve().parents:
+        raise OutputError(f"{out} lies in the store {kept.folder}. Name a file outside of it.")
+    if depth.tokens < 1 or depth.probes < 1:
+        raise DataError(
+            f"found --tokens {depth.tokens} and --probes {depth.probes}. Expected 1 or more of each."
+        )
     for entry in kept.in_force:
         kept.read_rows(entry)
     find_text(depth.text)

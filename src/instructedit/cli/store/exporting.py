@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from instructedit.cli.cut import Energy, Rank, cut_options
-from instructedit.cli.keeping import check_folder
+from instructedit.cli.keeping import LORA, check_file, check_folder
 from instructedit.cli.options import COMMON, MODEL, Common, ModelChoice, Switch
 from instructedit.cli.report import Report, make_facts
 from instructedit.cli.store.options import STORE, StoreChoice
 from instructedit.errors import DataError, OutputError
+from instructedit.extras import require
 
 if TYPE_CHECKING:
     from instructedit.ledger.store import Store
@@ -35,7 +36,7 @@ def export_store(
     from instructedit.ledger.requests import write_requests
     from instructedit.ledger.store import Store
 
-    check_folder(out, force=force)
+    _check_out(out, to, force=force)
     cut = cut_options(to, ("lora",), NO_RANK, rank, energy)
     kept = Store(store.store)
     _keep_apart(out.resolve(), kept.folder.resolve())
@@ -49,6 +50,18 @@ def export_store(
     else:
         write_requests(kept, out)
     return Report(plan, [make_facts("Written", plan)])
+
+
+def _check_out(out: Path, to: str, *, force: bool) -> None:
+    """Find what would fail once the work is done.
+
+    Errors: `OutputError` as `check_folder` and `check_file`, or without peft for a LoRA folder.
+    """
+    if to != "lora":
+        check_file(out, force=force)
+        return
+    check_folder(out, force=force)
+    require("export", LORA)
 
 
 def _keep_apart(out: Path, folder: Path) -> None:

@@ -29,11 +29,10 @@ def init_store(
     from instructedit.cli.loading import EDITORS, find_editor
     from instructedit.editors.editor_file import read_header
     from instructedit.errors import EditorFileError
-    from instructedit.ledger.store import create_store
+    from instructedit.ledger.store import ELSEWHERE, create_store
     from instructedit.storage import sha256_file
 
-    if folder.exists():
-        check_folder(folder, force=False)
+    check_folder(folder, force=False, hint=ELSEWHERE)
     file = find_editor(editor)
     header = read_header(file)
     if header["editor"].get("transform", {}).get("aggregation") != "ridge":
