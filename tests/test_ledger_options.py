@@ -1,6 +1,7 @@
 """The store's commands where files are missing or broken, and what their options promise."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,8 +10,14 @@ import pytest
 from cli_run import Run
 from instructedit.backbone.loading import load_backbone
 from instructedit.cli import loading
+from instructedit.data import load_cases
 from instructedit.editors.editor_file import save_editor
+from instructedit.editors.instructed import InstructedEditor
+from instructedit.ledger.lock import is_held
+from instructedit.ledger.requests import read_told
 from instructedit.ledger.store import Store
+from instructedit.ledger.writer import open_writer
+from instructedit.types import EditCase
 from ledger_crashes import add
 from tiny_editors import tiny_editor
 
@@ -103,6 +110,81 @@ def test_import_leaves_broken_records_out_and_keeps_who_asked(cli: Run, store: P
     assert cli("store", "export", "--to", "jsonl", "--out", store.parent / "out.jsonl").code == 0
     (record,) = map(json.loads, (store.parent / "out.jsonl").read_text().splitlines())
     assert (record["by"], record["note"]) == ("the desk", "moved")
+
+
+def forget(_editor: object, _backbone: object, cases: list[EditCase], words: list[str]) -> list[EditCase]:
+    """An editor that reads the word Forget as an erasure."""
+    said = zip(cases, words, strict=True)
+    return [replace(case, kind="erase") if "Forget" in text else case for case, text in said]
+
+
+@pytest.mark.parametrize("command", [("import",), ("add", "--file")])
+def test_who_asked_is_kept_where_words_make_another_edit_of_it(
+    cli: Run, store: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(InstructedEditor, "told", forget)
+    plain = {"prompt": ERASE["prompt"], "target_new": "Rome", "instruction": "Forget this."}
+    other = {"prompt": "The capital of Spain is", "target_new": "Rome", "instruction": "Forget it."}
+    records = [plain | {"by": "legal", "note": "order 12"}, other, plain | {"by": "somebody else"}]
+    file = store.parent / "edits.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert cli("store", *command, file).code == 0
+    found = [(e.case.kind, e.made["by"], e.made["note"]) for e in Store(store).in_force]
+    assert found == [("erase", "legal", "order 12"), ("erase", "", "")]
+
+
+def test_what_a_file_says_of_who_asked_is_found_by_its_records(tmp_path: Path) -> None:
+    opinion = {"ent": "Rome", "pos": ["It is good."], "neg": ["It is bad."], "by": "a fan"}
+    records = [
+        {"prompt": "A is", "target_new": "b", "by": ["x"]},
+        opinion,
+        {"prompt": "A is", "target_new": "c"},
+    ]
+    file = tmp_path / "edits.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    for seed in range(4):
+        cases = load_cases(file, seed=seed)
+        assert [told.by for told in read_told(file, cases, seed=seed)] == ["x", "a fan", ""]
+        assert [told.by for told in read_told(file, cases[1:2], seed=seed)] == ["a fan"]
+
+
+def test_a_replacement_that_would_change_nothing_is_refused(cli: Run, store: Path) -> None:
+    spain = ("The capital of Spain is", "Rome", "--kind", "erase")
+    assert cli("store", "add", ERASE["prompt"], "Rome", "--kind", "erase").code == 0
+    assert cli("store", "add", *spain).code == 0
+    for more in ((), ("--dry-run",)):
+        code, _, error = cli("store", "replace", "1", *spain, *more)
+        assert (code, "in the place of edit 0001" in " ".join(error.split())) == (3, True)
+    assert [entry.id for entry in Store(store).in_force] == ["0001", "0002"]
+    assert cli("store", "undo", "1").code == 0
+    for more in ((), ("--dry-run",)):
+        code, _, error = cli("store", "replace", "1", "The capital of Peru is", "Rome", *more)
+        assert (code, "edit 0001 is undone" in " ".join(error.split())) == (3, True)
+    assert [entry.id for entry in Store(store).in_force] == ["0002"]
+
+
+def test_a_dry_run_says_that_no_model_has_read_the_words(cli: Run, store: Path) -> None:
+    code, text, _ = cli("store", "add", ERASE["prompt"], "Rome", "--dry-run")
+    assert (code, "No model has read the instructions yet" in " ".join(text.split())) == (0, True)
+
+
+def test_a_writer_at_work_is_no_false_alarm(cli: Run, store: Path) -> None:
+    add(store, [1])
+    with open_writer(store) as writer:
+        writer.keep_rows(*writer.new_ids(1), b"rows")
+        text = " ".join(cli("store", "check", "--dry-run").out.split())
+        assert "A writer is at work" in text
+        assert "belong to no edit" not in text
+        (store / "edits" / "0007.safetensors").write_bytes(b"stray")
+    text = " ".join(cli("store", "check", "--dry-run").out.split())
+    assert "1 file(s) of rows belong to no edit (0007.safetensors)" in text
+    assert not is_held(store)
+
+
+def test_a_store_that_exists_is_not_made_anew(cli: Run, store: Path) -> None:
+    code, _, error = cli("store", "init", store, "--editor", store.parent / "editor.safetensors")
+    assert (code, "Choose another folder" in " ".join(error.split())) == (6, True)
+    assert "--force" not in error
 
 
 def test_an_add_that_is_refused_leaves_no_rows(

@@ -3,7 +3,7 @@
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample
 from instructedit.cli.report import Report
 from instructedit.cli.requests import Request, read_requests
-from instructedit.cli.store.making import make_edits
+from instructedit.cli.store.making import make_edits, tell_requests
 from instructedit.cli.store.options import CONFLICTS, SAID, STORE, Conflicts, Said, StoreChoice
 
 REQUEST = Request()
@@ -35,4 +35,5 @@ def add_edits(
         What it shall answer; with --kind erase, what it shall no longer answer.
     """
     cases = read_requests(prompt, target, request, sample)
-    return make_edits(store.store, cases, said, conflicts, model, sample, common)
+    told = tell_requests(request, cases, sample)
+    return make_edits(store.store, cases, said, conflicts, model, sample, common, told=told)

@@ -63,7 +63,14 @@ def _read_all(kept: "Store") -> dict[str, str]:
 
 
 def _name_strays(kept: "Store") -> list[str]:
-    names = [path.name for path in kept.strays()]
+    from instructedit.ledger.lock import is_held
+    from instructedit.ledger.store import Store
+
+    if not kept.strays():
+        return []
+    if is_held(kept.folder):
+        return ["A writer is at work: what it has not written down yet is not checked."]
+    names = [path.name for path in Store(kept.folder).strays()]  # as it is once that writer was done
     listed = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
     told = "a writer was stopped, or the log has lost its last lines: compare it with a copy"
     return [f"{len(names)} file(s) of rows belong to no edit ({listed}): {told}."] if names else []

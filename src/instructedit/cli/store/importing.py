@@ -31,8 +31,8 @@ def import_edits(
     A record's own `by` and `note` are kept where --by and --note say nothing.
     """
     from instructedit.data import load_cases
-    from instructedit.ledger.requests import read_said
+    from instructedit.ledger.requests import read_told
 
     cases = load_cases(file, task, limit=sample.limit, skip_bad=skip_bad, seed=sample.seed)
-    told = read_said(file, task)
+    told = read_told(file, cases, task, seed=sample.seed)
     return make_edits(store.store, cases, said, conflicts, model, sample, common, told=told)

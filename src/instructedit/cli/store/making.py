@@ -1,23 +1,26 @@
 """What `add`, `import` and `replace` share: from requests to edits in force, measured before and after."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instructedit.cli.edit import FULL_READINGS
+from instructedit.cli.edit import FULL_READINGS, UNREAD, name_failed
 from instructedit.cli.options import Common, ModelChoice, Sample
 from instructedit.cli.report import Report, make_table
+from instructedit.cli.requests import Request
 from instructedit.cli.store.opening import load_store_pair
 from instructedit.cli.store.options import Conflicts, Said
-from instructedit.errors import EditFailedError
+from instructedit.errors import DataError, EditFailedError
 from instructedit.ledger.entries import Entry, Plan, plan_edits, show_case
 from instructedit.types import EditCase
 
 if TYPE_CHECKING:
     from instructedit.backbone import Backbone
+    from instructedit.cli.readings import Reading
     from instructedit.delta import LowRankDelta
     from instructedit.ledger.requests import Told
+    from instructedit.ledger.store import Store
 
 COLUMNS = ("edit", "took", "asked", "prompt", "before", "p", "after", "p after")
 
@@ -31,14 +34,14 @@ def make_edits(
     sample: Sample,
     common: Common,
     replacing: Sequence[str] = (),
-    told: "Told | None" = None,
+    told: "Sequence[Told]" = (),
 ) -> Report:
     """Add requests to a store, in the place of the edits `replacing`, and report what each did.
 
-    `told` is who asked for each and why (`read_said`). A dry run says what would be done.
+    `told` is who asked for each and why (`read_told`). A dry run says what would be done.
 
-    Errors: `DataError` for conflicts to refuse; `OutputError` when the store has another writer or cannot
-    be written. Then the store is as it was.
+    Errors: `DataError` for conflicts to refuse, and where nothing would come in the place of `replacing`;
+    `OutputError` when the store has another writer or cannot be written. Then the store is as it was.
     """
     if common.dry_run:
         return _plan_only(folder, cases, conflicts, replacing)
@@ -47,24 +50,34 @@ def make_edits(
     from instructedit.ledger.writer import open_writer
 
     with open_writer(folder) as writer:
-        gone = [writer.find(name).id for name in replacing]
+        gone = _find_old(writer, replacing)
         backbone, editor = load_store_pair(writer, model)
         cases = as_told(editor, backbone, cases)
-        plan = plan_edits(writer.in_force, cases, conflicts.on_conflict, gone)
+        plan = _plan(writer, cases, conflicts, gone)
         if not plan.cases:
             return show_plan(plan)
         from instructedit.ledger.adding import draft_edits, solve_with
-        from instructedit.ledger.requests import key_of
+        from instructedit.ledger.requests import told_of
 
         words = [instruction_for(case, seed=sample.seed) for case in plan.cases]
         drafts = draft_edits(writer, backbone, editor, plan, words, gone)
         delta = solve_with(writer, backbone, editor, drafts)
         measured = measure_edits(backbone, delta, plan.cases, words)
+        asked = told_of(plan.cases, cases, told)
         made = [
-            replace(draft, measured=found, **(told or {}).get(key_of(draft.case), {}))
-            for draft, found in zip(drafts, measured, strict=True)
+            replace(draft, measured=found, by=one.by, note=one.note)
+            for draft, found, one in zip(drafts, measured, asked, strict=True)
         ]
         return _report(writer.add(made, said.by, said.note), plan)
+
+
+def tell_requests(request: Request, cases: Sequence[EditCase], sample: Sample) -> "list[Told]":
+    """Who asked for the edits of a request and why, where a file of them says so."""
+    from instructedit.ledger.requests import read_told
+
+    if request.file is None:
+        return []
+    return read_told(request.file, cases, request.task, seed=sample.seed)
 
 
 def show_plan(plan: Plan) -> Report:
@@ -76,14 +89,40 @@ def show_plan(plan: Plan) -> Report:
 
 
 def _plan_only(
-    folder: Path, cases: Sequence[EditCase], conflicts: Conflicts, replacing: Collection[str]
+    folder: Path, cases: Sequence[EditCase], conflicts: Conflicts, replacing: Sequence[str]
 ) -> Report:
     """What `make_edits` would do; nothing is loaded or written."""
     from instructedit.ledger.store import Store
 
     store = Store(folder)
-    gone = [store.find(name).id for name in replacing]
-    return show_plan(plan_edits(store.in_force, cases, conflicts.on_conflict, gone))
+    made = show_plan(_plan(store, cases, conflicts, _find_old(store, replacing)))
+    return replace(made, data={**made.data, "unread": UNREAD}, shown=[*made.shown, UNREAD])
+
+
+def _find_old(store: "Store", replacing: Sequence[str]) -> list[str]:
+    """The ids of the edits to replace. Errors: `DataError` for one that is not in force."""
+    found = [store.find(name) for name in replacing]
+    for entry in found:
+        if entry.status != "in force":
+            raise DataError(
+                f"edit {entry.id} is {entry.status}, so nothing can take its place. Expected an edit in "
+                "force (`store log --in-force`); `store add` makes one without replacing any."
+            )
+    return [entry.id for entry in found]
+
+
+def _plan(store: "Store", cases: Sequence[EditCase], conflicts: Conflicts, gone: Sequence[str]) -> Plan:
+    """What is new of some requests, the edits `gone` not counted.
+
+    Errors: `DataError` for conflicts to refuse, and where nothing is new to come in the place of `gone`.
+    """
+    plan = plan_edits(store.in_force, cases, conflicts.on_conflict, gone)
+    if gone and not plan.cases:
+        raise DataError(
+            f"{'; '.join(map(show_case, plan.repeated))} is in force already, so nothing would come in the "
+            f"place of edit {', '.join(gone)}. Nothing was changed. Undo that edit, or ask for another."
+        )
+    return plan
 
 
 def measure_edits(
@@ -94,14 +133,17 @@ def measure_edits(
 
     questions = list_questions(cases, words, brief=len(cases) > FULL_READINGS)
     readings = take_readings(backbone.reaching(delta.a), delta, cases, questions)
-    measured = []
-    for index, case in enumerate(cases):
-        own = [reading for reading in readings if reading.asked.edit == index]
-        records = [reading.as_record() for reading in own]
-        for record in records:
-            record.pop("edit")
-        measured.append({"took": edit_took(case, own[0]), "readings": records})
-    return measured
+    own: list[list[Reading]] = [[] for _ in cases]
+    for reading in readings:
+        own[reading.asked.edit].append(reading)
+    return [
+        {"took": edit_took(case, asked[0]), "readings": [_flat(reading) for reading in asked]}
+        for case, asked in zip(cases, own, strict=True)
+    ]
+
+
+def _flat(reading: "Reading") -> dict[str, Any]:
+    return {name: value for name, value in reading.as_record().items() if name != "edit"}
 
 
 def reading_rows(name: str, measured: dict[str, Any]) -> list[tuple[object, ...]]:
@@ -124,14 +166,9 @@ def reading_rows(name: str, measured: dict[str, Any]) -> list[tuple[object, ...]
 
 def failure(entries: Sequence[Entry], took: Sequence[bool], what: str) -> EditFailedError | None:
     """The error that names the edits which do not hold; None when all do."""
-    bad = [entry for entry, fine in zip(entries, took, strict=True) if not fine]
-    if not bad:
-        return None
-    listed = "; ".join(f"{entry.id}: {show_case(entry.case)}" for entry in bad[:10])
-    more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
-    return EditFailedError(
-        f"{len(bad)} of {len(entries)} edits {what}: {listed}{more}. "
-        "Undo them, or replace them with another wording or a shorter target."
+    named = [f"{entry.id}: {show_case(entry.case)}" for entry in entries]
+    return name_failed(
+        named, took, what, "Undo them, or replace them with another wording or a shorter target."
     )
 
 

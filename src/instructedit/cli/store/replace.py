@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample
 from instructedit.cli.report import Report
 from instructedit.cli.requests import Request, read_requests
-from instructedit.cli.store.making import make_edits
+from instructedit.cli.store.making import make_edits, tell_requests
 from instructedit.cli.store.options import CONFLICTS, SAID, STORE, Conflicts, Said, StoreChoice
 
 REQUEST = Request()
@@ -29,4 +29,5 @@ def replace_edit(
 ) -> Report:
     """Take one edit out of force and put another in its place, as one change."""
     cases = read_requests(prompt, target, request, sample)
-    return make_edits(store.store, cases, said, conflicts, model, sample, common, [edit])
+    told = tell_requests(request, cases, sample)
+    return make_edits(store.store, cases, said, conflicts, model, sample, common, [edit], told)
