@@ -32,7 +32,10 @@ def test_a_dry_run_says_where_and_what(cli: Run) -> None:
     }
 
 
-@pytest.mark.parametrize(("missing", "option", "name"), [("gradio", [], "page"), ("mcp", ["--mcp"], "mcp")])
+@pytest.mark.parametrize(
+    ("missing", "option", "name"),
+    [("gradio", [], "page"), ("peft", [], "page"), ("mcp", ["--mcp"], "mcp")],
+)
 def test_a_missing_extra_is_one_clear_error(
     cli: Run, monkeypatch: pytest.MonkeyPatch, missing: str, option: list[str], name: str
 ) -> None:
@@ -49,6 +52,8 @@ def test_what_cannot_be_served_is_refused(cli: Run, tmp_path: Path) -> None:
     for options, code, word in (
         (["--store", tmp_path / "none"], 3, "store init"),
         (["--store", store, "--editor", "default"], 3, "has its own editor"),
+        (["--port", "70000"], 3, "0 to 65535"),
+        (["--port=-1"], 3, "0 to 65535"),
         (["--editor", "deflaut"], 7, "Did you mean 'default'"),
     ):
         found = cli("serve", "--dry-run", *options)

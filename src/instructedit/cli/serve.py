@@ -15,6 +15,7 @@ from instructedit.extras import require
 if TYPE_CHECKING:
     from instructedit.app.pair import Pair
 
+LAST_PORT = 65535
 SERVE_GROUP = Group("Page", sort_key=0)
 
 
@@ -50,6 +51,10 @@ def serve_page(*, serving: Serving = SERVING, model: ModelChoice = MODEL, common
     require("page", "the page")
     if serving.mcp:
         require("mcp", "the page as MCP tools")
+    if not 0 <= serving.port <= LAST_PORT:
+        raise DataError(
+            f"found --port {serving.port}. Expected a number from 0 to {LAST_PORT}; 0 takes a free one."
+        )
     names = _name_editors(serving)
     facts: dict[str, object] = {"host": serving.host, "port": serving.port, "editors": list(names)}
     facts |= {"store": None if serving.store is None else str(serving.store), "mcp": serving.mcp}
