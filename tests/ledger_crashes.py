@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from instructedit.data import case_from_request
 from instructedit.errors import OutputError
 from instructedit.ledger.requests import write_requests
-from instructedit.ledger.store import Store, create_store
+from instructedit.ledger.store import SUMS, Store, create_store
 from instructedit.ledger.writer import Draft, open_writer
 from instructedit.storage import new_folder, write_atomic
 from instructedit.types import EditCase
@@ -107,13 +108,16 @@ class TornFile:
         return getattr(self.file, name)
 
 
-def add(store: Path, numbers: list[int], replaces: tuple[str, ...] = ()) -> None:
-    """Add edits with made-up rows."""
+def add(store: Path, numbers: list[int], replaces: tuple[str, ...] = (), *, sums: bool = False) -> None:
+    """Add edits with made-up rows; with `sums`, these are kept as those that the edits were solved from."""
     with open_writer(store) as writer:
         drafts = []
         for name, number in zip(writer.new_ids(len(numbers)), numbers, strict=True):
             rows = writer.keep_rows(name, WEIGHTS + bytes([number]))
             drafts.append(Draft(name, EditCase(f"Prompt {number} is", "Rome"), "Change it.", rows, replaces))
+        if sums:
+            with suppress(OutputError):  # as `sum_up` does
+                write_atomic(store / SUMS, WEIGHTS)
         writer.add(drafts, by="a test")
 
 
@@ -122,13 +126,13 @@ def use(place: Path, say: Callable[[int], None]) -> None:
     store = place / "store"
     add(store, [1])
     say(1)
-    add(store, [2, 3])
+    add(store, [2, 3], sums=True)
     say(3)
     with open_writer(store) as writer:
         writer.undo(["1", "2"])
     say(5)
     with open_writer(store) as writer:
-        writer.redo("2")
+        writer.redo(["2"])
     say(6)
     add(store, [4], replaces=("0003",))
     say(7)

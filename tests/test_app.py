@@ -51,7 +51,7 @@ def test_undo_leaves_no_trace_and_redo_brings_it_back(functions: Functions, toke
     assert edited[1] != before
     assert functions.undo(token, ["1"]) == ["0001"]
     assert ask() == (before, before)
-    assert functions.redo(token, "1")
+    assert functions.redo(token, ["1"])
     assert ask() == pytest.approx(edited)
     assert [edit["now"] for edit in functions.edits(token)] == ["in force"]
 
@@ -132,6 +132,45 @@ def test_editors_are_chosen_and_keep_their_edits_apart(pair: Pair) -> None:
     with pytest.raises(UnknownNameError, match="unknown editor"):
         functions.choose(token, "../three")
     functions.desk.close()
+
+
+def test_an_edit_of_another_editor_is_not_taken_back(pair: Pair) -> None:
+    functions = Functions(Desk(lambda name: replace(pair, name=name), ["one", "two"]))
+    token = functions.desk.open()
+    functions.edit(token, FRANCE)
+    functions.choose(token, "two")
+    assert functions.edit(token, replace(FRANCE, target="London"))["editor"] == "two"
+    with pytest.raises(DataError, match="made under the editor one, and two is chosen now"):
+        functions.undo(token, ["0001"], editor="one")
+    assert [edit["now"] for edit in functions.edits(token)] == ["in force"]
+    assert functions.undo(token, ["0001"], editor="two") == ["0001"]
+    functions.desk.close()
+
+
+def test_of_several_edits_all_come_back_or_none(functions: Functions, token: str) -> None:
+    spain = replace(FRANCE, prompt="The capital of Spain is")
+    for form in (FRANCE, spain):
+        functions.edit(token, form)
+    functions.undo(token, ["1", "2"])
+    functions.edit(token, replace(spain, target="London"))
+    with pytest.raises(DataError, match="contradicts edit 0003"):
+        functions.redo(token, ["1", "2"])
+    assert [edit["now"] for edit in functions.edits(token)] == ["undone", "undone", "in force"]
+    assert functions.redo(token, ["1", "2", "1"], replace=True) == ["0001", "0002"]
+    assert [edit["now"] for edit in functions.edits(token)] == ["in force", "in force", "replaced"]
+    assert functions.redo(token, ["1"]) == []
+
+
+def test_an_edit_whose_questions_cannot_be_shown_is_not_made(
+    functions: Functions, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise DataError("the text is too long")
+
+    monkeypatch.setattr("instructedit.app.book.explain_readings", fail)
+    with pytest.raises(DataError, match="too long"):
+        functions.edit(token, FRANCE)
+    assert functions.edits(token) == []
 
 
 # Chat and picture

@@ -12,6 +12,7 @@ from app_desk import EVIL, tiny_functions
 from instructedit.app import directions
 from instructedit.app.functions import Functions
 from instructedit.app.session import Desk
+from instructedit.errors import OutputError
 
 pytest.importorskip("gradio", reason="the extra `page` is not installed")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -118,21 +119,36 @@ def test_work_that_waits_is_told_of_and_can_be_cancelled(visitor: Visitor, pair:
         expect(visitor.page.locator("#result")).to_contain_text("Waiting until the model is free")
         visitor.page.click("#stop")
         visitor.wait_for_message("Cancelled: nothing was changed.")
-    visitor.wait_for_edits(0)
-    visitor.edit("The capital of France is", "Rome")
+    visitor.edit("The capital of France is", "London")  # which would be refused, were the first in force
     visitor.wait_for_edits(1)
 
 
 def test_an_editor_is_chosen(browser: "sync_api.Browser", pair: Pair) -> None:
-    desk = Desk(lambda name: replace(pair, name=name), ["one", "two"], models={"two": "a small model"})
+    def load(name: str) -> Pair:
+        if name == "three":
+            raise OutputError("there is no room for another model")
+        return replace(pair, name=name)
+
+    desk = Desk(load, ["one", "two", "three"], models={"two": "a small model"})
     with (
         served(make_application(Functions(desk)), listen("127.0.0.1", 0)) as url,
         open_visitor(browser, url) as visitor,
     ):
-        expect(visitor.page.locator("#facts")).to_contain_text("editor one")
-        visitor.page.locator("#editor input").click()
+        facts, choice = visitor.page.locator("#facts"), visitor.page.locator("#editor input")
+        expect(facts).to_contain_text("editor one")
+        visitor.edit("The capital of France is", "Rome")
+        visitor.wait_for_edits(1)
+        choice.click()
         visitor.page.get_by_role("option", name="two, for a small model").click()
-        expect(visitor.page.locator("#facts")).to_contain_text("editor two")
+        expect(facts).to_contain_text("editor two")
+        visitor.wait_for_edits(0)
+        expect(visitor.page.locator("#result")).not_to_contain_text("France")
+        visitor.page.click("#back")  # what was made under the other editor is not meant
+        expect(visitor.page.locator("#result")).to_contain_text("No edit was made here yet")
+        choice.click()
+        visitor.page.get_by_role("option", name="three").click()
+        visitor.wait_for_message("no room for another model")
+        expect(choice).to_have_value("two, for a small model")
     desk.close()
 
 

@@ -3,6 +3,7 @@
 import json
 import zipfile
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app_desk import EVIL, FRANCE, tiny_functions, tiny_pair
+from instructedit import extras
 from instructedit.app.functions import Functions
 from instructedit.app.pair import Pair
 from instructedit.app.request import LARGEST, MOST, NOT_TEXT, Form, read_form, read_upload
@@ -17,6 +19,8 @@ from instructedit.backbone.loading import load_backbone
 from instructedit.errors import DataError, InstructEditError, OutputError, UnknownNameError
 from instructedit.ledger.store import create_store
 from instructedit.ledger.writer import open_writer
+from instructedit.storage import write_atomic
+from instructedit.types import EditCase
 
 SPAIN = Form("The capital of Spain is", "Paris", neighbours=["The capital of Italy is"])
 
@@ -34,6 +38,27 @@ def test_requests_go_out_and_come_back(functions: Functions, token: str) -> None
     assert [[edit[key] for key in keys] for edit in functions.edits(other)] == [
         [edit[key] for key in keys] for edit in functions.edits(token)
     ]
+
+
+def test_who_asked_and_why_goes_out_and_comes_back(
+    functions: Functions, token: str, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"by": "legal", "note": "order 12"}
+    content = record(prompt=FRANCE.prompt, target_new="Rome", instruction="Forget this.", **said) + record(
+        prompt=SPAIN.prompt, target_new="Rome"
+    )
+    monkeypatch.setattr(pair.editor, "told", erase_all, raising=False)  # another kind, so another goal
+    functions.upload(token, "edits.jsonl", content)
+    assert [edit["by"] for edit in functions.edits(token)] == ["legal", ""]
+    lines = [json.loads(line) for line in functions.requests(token).splitlines()]
+    assert [{name: line.get(name) for name in said} for line in lines] == [said, {"by": None, "note": None}]
+    other = functions.desk.open()
+    functions.upload(other, "edits.jsonl", functions.requests(token), by="the desk")
+    assert [edit["by"] for edit in functions.edits(other)] == ["the desk", "the desk"]
+
+
+def erase_all(_backbone: object, cases: list[EditCase], _words: list[str]) -> list[EditCase]:
+    return [replace(case, kind="erase") for case in cases]
 
 
 def record(**fields: object) -> str:
@@ -61,6 +86,7 @@ BAD_FILES = {
     "way out": ("../../edits.jsonl", "{", "line 1"),
     "long question": ("edits.jsonl", record(rephrase_prompt="A" * 3000), "edit 1: a text has 3,000"),
     "long reply": ("edits.jsonl", record(probes=[probe("B", ["C" * 3000])]), "edit 1: a text has 3,000"),
+    "long name": ("edits.jsonl", record(by="A" * 200), "edit 1: a text has 200"),
     "many questions": ("edits.jsonl", record(probes=[probe("B", ["C"])] * 300), "300 questions"),
 }
 
@@ -87,7 +113,7 @@ def test_a_file_of_other_bytes_is_refused_by_its_kind_first() -> None:
 
 FIELDS = (
     "prompt", "target_new", "subject", "kind", "scope", "sentiment", "instruction", "probes", "case_id",
-    "rephrase_prompt", "locality", "portability", "requested_rewrite", "positive", "answers",
+    "rephrase_prompt", "locality", "portability", "requested_rewrite", "positive", "answers", "by", "note",
 )  # fmt: skip
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 VALUES = st.recursive(
@@ -103,7 +129,8 @@ def test_whatever_is_uploaded_becomes_edits_or_one_error(records: list[object], 
     whole = "".join(json.dumps(record) + "\n" for record in records)
     for content in (whole, json.dumps(records), whole + broken):
         with suppress(InstructEditError):
-            cases = read_upload("edits.jsonl", content)
+            cases, told = read_upload("edits.jsonl", content)
+            assert len(told) == len(cases)
             assert all(case.subject if case.kind == "sentiment" else case.target_new for case in cases)
 
 
@@ -133,6 +160,34 @@ def test_the_adapter_is_a_zip_without_paths(folder: Path) -> None:
     assert not [name for name, text in texts.items() if str(folder.parent) in text]
     functions.desk.close()
     assert not path.exists()
+
+
+def test_a_zip_that_cannot_be_written_leaves_none(
+    functions: Functions, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+
+    def write(_delta: object, folder: Path, *_: object, **_options: object) -> None:
+        write_atomic(folder / "adapter_config.json", "{}")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    functions.edit(token, FRANCE)
+    monkeypatch.setattr("instructedit.app.adapter.save_lora", write)
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    with pytest.raises(OSError, match="No space left"):
+        functions.adapter(token)
+    assert not [path for path in functions.desk.find(token).folder.iterdir() if path.suffix == ".zip"]
+
+
+def test_without_peft_the_adapter_is_refused_at_once(
+    functions: Functions, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions.edit(token, FRANCE)
+    monkeypatch.setattr(extras, "find_spec", lambda _name: None)
+    with pytest.raises(OutputError, match="needs peft"):
+        functions.adapter(token)
 
 
 # Bad input
@@ -170,7 +225,7 @@ def test_an_id_that_does_not_exist_is_one_clear_error(functions: Functions, toke
     functions.edit(token, FRANCE)
     for call in (
         lambda: functions.undo(token, [name]),
-        lambda: functions.redo(token, name),
+        lambda: functions.redo(token, [name]),
         lambda: functions.look(token, [name]),
     ):
         with pytest.raises(UnknownNameError, match="known: 0001"):
@@ -181,7 +236,7 @@ def test_an_id_that_does_not_exist_is_one_clear_error(functions: Functions, toke
 
 
 def test_none_where_an_edit_is_needed_is_one_clear_error(functions: Functions, token: str) -> None:
-    for call in (functions.undo, functions.look):
+    for call in (functions.undo, functions.redo, functions.look):
         with pytest.raises(DataError, match="no edit was named"):
             call(token, [])
 

@@ -154,7 +154,7 @@ def test_a_shared_store_is_read_when_the_model_is_free(shared: tuple[Functions, 
     functions.edit(token, FRANCE)
     (edit,) = functions.look(token, ["1"], undo_while_waiting(functions, store))
     assert edit["now"] == "undone"
-    functions.redo(token, "1")
+    functions.redo(token, ["1"])
     with pytest.raises(DataError, match="no edit is in force"):
         functions.adapter(token, undo_while_waiting(functions, store))
 

@@ -19,10 +19,10 @@ from instructedit.ledger.adding import draft_edits, require_solver, solve_entrie
 from instructedit.ledger.entries import plan_edits
 from instructedit.ledger.kept import pack_edit, read_edit, unpack_edit
 from instructedit.ledger.log import UnfinishedLine, append_log, encode_line, read_log
-from instructedit.ledger.store import Store, create_store
+from instructedit.ledger.store import SUMS, Store, create_store
 from instructedit.ledger.writer import open_writer
 from instructedit.types import EditCase
-from ledger_crashes import add
+from ledger_crashes import WEIGHTS, add
 from ledger_solving import solve_together
 from tiny_editors import distance, tiny_case, tiny_cases, tiny_editor, tiny_opinion
 
@@ -65,8 +65,8 @@ def test_an_edit_undone_was_never_made(llama: Backbone, tmp_path: Path) -> None:
     assert distance(solved(never, llama, editor), solved(first, llama, editor)) < 1e-6
     assert distance(whole, solved(first, llama, editor)) > 1e-3
     with open_writer(first) as writer:
-        assert writer.redo("2")
-        assert not writer.redo("2")
+        assert writer.redo(["2"])
+        assert not writer.redo(["2"])
     assert distance(whole, solved(first, llama, editor)) < 1e-9
 
 
@@ -250,6 +250,8 @@ def goes_on(folder: Path, events: list[dict]) -> None:
     assert after[:-1] == events
     assert after[-1]["request"]["prompt"] == "Prompt 9 is"
     assert not list((folder / "edits").glob(".*"))
+    assert not list(folder.glob(f".{SUMS}*"))
+    assert not (folder / SUMS).exists() or (folder / SUMS).read_bytes() == WEIGHTS
 
 
 # --- the commands

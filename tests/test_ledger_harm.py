@@ -1,6 +1,7 @@
 """Stores that people, other versions or a stop in the middle have harmed: one error, and nothing is lost."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,12 +201,34 @@ def test_redo_does_not_take_more_neurons_than_there_are(store: Path) -> None:
                 writer.undo(["2"])
     with open_writer(store) as writer:
         with pytest.raises(DataError, match=r"0002 finds no neurons: of the 3 of x\.y too few"):
-            writer.redo("2")
+            writer.redo(["2"])
         writer.undo(["1", "3"])
-        assert writer.redo("2")
+        assert writer.redo(["2"])
         with pytest.raises(DataError, match="0001 finds no neurons"):
-            writer.redo("1")
+            writer.redo(["1"])
         assert [entry.id for entry in writer.in_force] == ["0002", "0004"]
+        writer.undo(["2", "4"])
+        with pytest.raises(DataError, match="the 3 edits find no neurons"):
+            writer.redo(["1", "2", "3"])  # each of them would
+        assert [entry.id for entry in writer.redo(["1", "2", "1"])] == ["0001", "0002"]
+
+
+def test_redo_of_several_is_one_change_or_none(store: Path) -> None:
+    add(store, [1, 2])
+    with open_writer(store) as writer:
+        writer.undo(["1", "2"])
+        (name,) = writer.new_ids(1)
+        rows = writer.keep_rows(name, rows_of(1, 9), 0)
+        other = replace(writer.find("2").case, target_new="Elsewhere")
+        writer.add([Draft(name, other, "Change it.", rows)])
+        before = len(writer.events)
+        with pytest.raises(DataError, match="contradicts edit 0003"):
+            writer.redo(["1", "2"])
+        assert [entry.id for entry in Store(store).in_force] == ["0003"]
+        assert len(writer.events) == before
+        assert [entry.id for entry in writer.redo(["1", "2"], "replace")] == ["0001", "0002"]
+        assert [entry.id for entry in Store(store).in_force] == ["0001", "0002"]
+        assert [event["of"] for event in writer.events[before:]] == [2, 2]
 
 
 def test_redo_of_rows_that_are_gone_changes_nothing(store: Path) -> None:
@@ -214,7 +237,7 @@ def test_redo_of_rows_that_are_gone_changes_nothing(store: Path) -> None:
         writer.undo(["1"])
         writer.rows_path("0001").unlink()
         with pytest.raises(DataError, match=r"Put it back from a copy\.$"):
-            writer.redo("1")
+            writer.redo(["1"])
         assert writer.in_force == []
 
 

@@ -30,7 +30,8 @@ def write_adapter(book: Book, out: Path, work: Work) -> Path:
         work.step(1, 2, "Writing the adapter and loading it back")
         folder = Path(place) / "lora"
         save_lora(delta, folder, backbone, cases=[entry.case for entry in store.in_force])
-        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        whole = Path(place) / out.name
+        with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(folder.iterdir()):
                 if path.suffix in TEXTS:
                     archive.writestr(
@@ -38,4 +39,5 @@ def write_adapter(book: Book, out: Path, work: Work) -> Path:
                     )
                 else:
                     archive.write(path, path.name)
+        whole.replace(out)
     return out

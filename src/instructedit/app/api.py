@@ -177,7 +177,7 @@ def _record_functions(functions: Functions) -> list[Callable[..., Any]]:
             replace: Let it replace one that contradicts it.
             by: Who asks for it.
         """
-        return functions.redo(session, edit, replace, by)
+        return bool(functions.redo(session, [edit], replace, by))
 
     def export_requests(session: str) -> str:
         """Give the edits in force as JSON Lines, which import_edits reads.

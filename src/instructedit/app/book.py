@@ -19,11 +19,15 @@ from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
 from instructedit.ledger.adding import draft_edits, solve_with
 from instructedit.ledger.entries import Entry, OnConflict, Plan, goal_of, plan_edits, show_case
+from instructedit.ledger.requests import Told, told_of
 from instructedit.ledger.store import Store
 from instructedit.ledger.writer import StoreWriter, open_writer
 from instructedit.types import EditCase
 
-MOST_LOOKED, MOST_NAMED = 50, 1000  # edits whose questions are asked again, or that are undone, in one call
+MOST_LOOKED, MOST_NAMED = (
+    50,
+    1000,
+)  # edits whose questions are asked again, or that are undone or redone, in one call
 
 
 @dataclass(frozen=True)
@@ -38,25 +42,34 @@ class Book:
         return [describe_entry(entry) for entry in Store(self.folder).entries.values()]
 
     def add(
-        self, cases: Sequence[EditCase], work: Work, on_conflict: OnConflict = "refuse", by: str = ""
+        self,
+        cases: Sequence[EditCase],
+        work: Work,
+        on_conflict: OnConflict = "refuse",
+        by: str = "",
+        told: Sequence[Told] = (),
     ) -> dict[str, Any]:
         """Put edits in force together with those that are, and say what each did.
 
         ``edits`` are the new ones, with all their ``questions`` where there are few; ``repeated`` were in
-        force already. Cancelled, or refused, it leaves the store as it was.
+        force already. Cancelled, or refused, it leaves the store as it was. `told` is who asked for each and
+        why; `by` counts before it.
         Errors: `DataError` for conflicts to refuse; `OutputError` when the store has another writer or
         cannot be written; `WorkCancelledError`.
         """
         with self.pair.at_work(work), open_writer(self.folder) as writer:
             work.step(0, 1, "Reading the instructions")
-            told = as_told(self.pair.editor, self.pair.backbone, cases)
-            plan = plan_edits(writer.in_force, told, on_conflict)
-            made = self._make(writer, plan, work, by) if plan.cases else []
+            heard = as_told(self.pair.editor, self.pair.backbone, cases)
+            plan = plan_edits(writer.in_force, heard, on_conflict)
+            asked = told_of(plan.cases, heard, told)
+            made = self._make(writer, plan, work, by, asked) if plan.cases else []
         took = sum(edit["took"] for edit in made)
         repeated = [show_case(case) for case in plan.repeated]
         return {"added": len(made), "took": took, "edits": made, "repeated": repeated}
 
-    def _make(self, writer: StoreWriter, plan: Plan, work: Work, by: str) -> list[dict[str, Any]]:
+    def _make(
+        self, writer: StoreWriter, plan: Plan, work: Work, by: str, asked: Sequence[Told]
+    ) -> list[dict[str, Any]]:
         backbone, count = self.pair.backbone, len(plan.cases)
         words = [instruction_for(case) for case in plan.cases]
 
@@ -68,15 +81,18 @@ class Book:
         delta = solve_with(writer, backbone, self.pair.editor, drafts)
         work.step(count, count, "Asking before and after")
         measured = measure_edits(backbone, delta, plan.cases, words)
+        questions = self._explain(measured, delta) if count <= FULL_READINGS else []
         work.check()
-        entries = writer.add(
-            [replace(draft, measured=found) for draft, found in zip(drafts, measured, strict=True)], by
-        )
+        whole = [
+            replace(draft, measured=found, by=one.by, note=one.note)
+            for draft, found, one in zip(drafts, measured, asked, strict=True)
+        ]
+        entries = writer.add(whole, by)
         work.settled = True
         self.pair.keep(writer, delta)
         shown = [describe_entry(entry) | _replaced(entry) for entry in entries]
-        if count <= FULL_READINGS:
-            self._explain(shown, measured, delta)
+        for edit, asked in zip(shown, questions, strict=bool(questions)):
+            edit["questions"] = asked
         return shown
 
     def look(self, names: Sequence[str], work: Work) -> list[dict[str, Any]]:
@@ -96,19 +112,15 @@ class Book:
             delta = self.pair.solve(store) or change_nothing(backbone)
             work.step(1, 2, "Asking before and after")
             measured = measure_edits(backbone, delta, [entry.case for entry in entries], words)
-            shown = [
-                describe_entry(entry) | {"holds": found["took"]}
-                for entry, found in zip(entries, measured, strict=True)
-            ]
-            self._explain(shown, measured, delta)
-        return shown
+            questions = self._explain(measured, delta)
+        return [
+            describe_entry(entry) | {"holds": found["took"], "questions": asked}
+            for entry, found, asked in zip(entries, measured, questions, strict=True)
+        ]
 
-    def _explain(
-        self, shown: list[dict[str, Any]], measured: list[dict[str, Any]], delta: LowRankDelta
-    ) -> None:
-        """Put the questions beside each edit, token by token."""
-        for edit, found in zip(shown, measured, strict=True):
-            edit["questions"] = explain_readings(self.pair.backbone, delta, found["readings"])
+    def _explain(self, measured: Sequence[dict[str, Any]], delta: LowRankDelta) -> list[list[dict[str, Any]]]:
+        """The questions of each edit, token by token."""
+        return [explain_readings(self.pair.backbone, delta, found["readings"]) for found in measured]
 
     def undo(self, names: Sequence[str], work: Work, by: str = "") -> list[str]:
         """Take edits back; the ids of those that were in force.
@@ -120,13 +132,17 @@ class Book:
         with self.pair.at_work(work), open_writer(self.folder) as writer:
             return [entry.id for entry in writer.undo(names, by)]
 
-    def redo(self, name: str, work: Work, on_conflict: OnConflict = "refuse", by: str = "") -> bool:
-        """Put an edit back in force; False when it, or its like, is in force already.
+    def redo(
+        self, names: Sequence[str], work: Work, on_conflict: OnConflict = "refuse", by: str = ""
+    ) -> list[str]:
+        """Put edits back in force, all or none; the ids of those that were not, nor their like.
 
-        Errors: `UnknownNameError` for an id that does not exist; `DataError` for a conflict to refuse.
+        Errors: `UnknownNameError` for an id that does not exist; `DataError` for a conflict to refuse, for
+        none, or more than `MOST_NAMED`.
         """
+        _check_names(names, MOST_NAMED)
         with self.pair.at_work(work), open_writer(self.folder) as writer:
-            return writer.redo(name, on_conflict, by)
+            return [entry.id for entry in writer.redo(names, on_conflict, by)]
 
 
 def describe_entry(entry: Entry) -> dict[str, Any]:

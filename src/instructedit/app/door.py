@@ -21,7 +21,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from instructedit.app.functions import Functions
 from instructedit.app.page import make_page
 from instructedit.app.request import LARGEST
-from instructedit.errors import OutputError
+from instructedit.errors import OutputError, one_line
 
 CLOSED = tuple(
     f"/gradio_api/{name}"
@@ -128,15 +128,15 @@ def is_loopback(host: str) -> bool:
 def listen(host: str, port: int) -> socket.socket:
     """A socket that waits for visitors; port 0 takes a free one.
 
-    Errors: `OutputError` when the port is taken, or the address is not this machine's.
+    Errors: `OutputError` when the port is taken or cannot be, or the address is not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
-    except OSError as error:
+    except (OSError, OverflowError, TypeError, ValueError) as error:  # the last two of a name like ä..b
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise OutputError(
-            f"cannot listen on {host}, port {port}: {error.strerror or error}. "
-            "Choose another --port or --host."
+            f"cannot listen on {host}, port {port}: {reason}. Choose another --port (0 to 65535) or --host."
         ) from error
 
 

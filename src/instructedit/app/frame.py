@@ -17,7 +17,10 @@ Followers = tuple[list[Any], Callable[[Edits], list[Any]]]  # components, and th
 
 @dataclass
 class Frame:
-    """The functions and the head of the page; whoever changes edits adds the event to `changes`."""
+    """The functions and the head of the page; whoever changes edits adds the event to `changes`.
+
+    `chosen` is the event of another editor: what was said or made under the one before is not shown on.
+    """
 
     functions: Functions
     guard: Guard
@@ -25,6 +28,7 @@ class Frame:
     facts: Any
     editor: Any
     by: Any
+    chosen: Any
     changes: list[Any] = field(default_factory=list)
 
     def cancel(self, token: str) -> None:

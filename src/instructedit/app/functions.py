@@ -1,6 +1,5 @@
 """What can be done on the page, by HTTP and by MCP: one method each, from plain values to plain values."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from secrets import token_hex
@@ -10,13 +9,14 @@ from instructedit.app.adapter import write_adapter
 from instructedit.app.answers import ask_prompt
 from instructedit.app.chat import LONGEST_SAID, MOST_TURNS, Style, Turn, has_template, reply_twice
 from instructedit.app.directions import THIS, compare_direction
-from instructedit.app.request import Form, check_text, read_form, read_upload
+from instructedit.app.request import LONGEST_NAME, Form, check_text, read_form, read_upload
 from instructedit.app.scatter import draw_scatter
 from instructedit.app.session import Desk, Session
 from instructedit.app.work import Tell, tell_nobody
-from instructedit.data import case_to_record
 from instructedit.errors import DataError
+from instructedit.extras import require
 from instructedit.ledger.entries import OnConflict
+from instructedit.ledger.requests import request_lines
 from instructedit.ledger.store import Store
 from instructedit.storage import write_atomic
 
@@ -56,10 +56,14 @@ class Functions:
     def edit(
         self, token: str, form: Form, replace: bool = False, by: str = "", tell: Tell = tell_nobody
     ) -> dict[str, Any]:
-        """Make one edit; see `Book.add`. With `replace` it goes before one that contradicts it."""
+        """Make one edit; see `Book.add`. With `replace` it goes before one that contradicts it.
+
+        ``editor`` is the one that it was made under: ids are those of its edits.
+        """
         case = read_form(form)
         with self.desk.working(token, tell) as (session, work):
-            return self.desk.book(session).add([case], work, _conflicts(replace), _said(by))
+            found = self.desk.book(session).add([case], work, _conflicts(replace), _said(by))
+            return found | {"editor": session.editor}
 
     def upload(
         self,
@@ -74,8 +78,8 @@ class Functions:
         """Make all edits of a JSONL or JSON file, or none."""
         with self.desk.working(token, tell) as (session, work):
             work.step(0, 1, "Reading the file")
-            cases = read_upload(name, content, size)
-            return self.desk.book(session).add(cases, work, _conflicts(replace), _said(by))
+            cases, told = read_upload(name, content, size)
+            return self.desk.book(session).add(cases, work, _conflicts(replace), _said(by), told)
 
     def ask(self, token: str, prompt: str, target: str = "", tell: Tell = tell_nobody) -> dict[str, Any]:
         """Ask the base model and the edited one the same; see `ask_prompt`."""
@@ -118,17 +122,37 @@ class Functions:
         """Every edit that was made, in order; see `describe_entry`."""
         return self.desk.book(self.desk.find(token)).edits()
 
-    def undo(self, token: str, names: Sequence[str], by: str = "", tell: Tell = tell_nobody) -> list[str]:
-        """Take edits back, as if they had never been made; the ids of those that were in force."""
+    def undo(
+        self,
+        token: str,
+        names: Sequence[str],
+        by: str = "",
+        tell: Tell = tell_nobody,
+        editor: str | None = None,
+    ) -> list[str]:
+        """Take edits back, as if they had never been made; the ids of those that were in force.
+
+        Errors: `DataError` where they were made under an `editor` that the session does not use now.
+        """
         with self.desk.working(token, tell) as (session, work):
+            if editor not in (None, session.editor):
+                raise DataError(
+                    f"this edit was made under the editor {editor}, and {session.editor} is chosen now. "
+                    f"Choose {editor} again, then take it back under Edits."
+                )
             return self.desk.book(session).undo(names, work, _said(by))
 
     def redo(
-        self, token: str, name: str, replace: bool = False, by: str = "", tell: Tell = tell_nobody
-    ) -> bool:
-        """Put an edit back in force; False when it, or its like, is in force already."""
+        self,
+        token: str,
+        names: Sequence[str],
+        replace: bool = False,
+        by: str = "",
+        tell: Tell = tell_nobody,
+    ) -> list[str]:
+        """Put edits back in force, all or none; the ids of those that were not, nor their like."""
         with self.desk.working(token, tell) as (session, work):
-            return self.desk.book(session).redo(name, work, _conflicts(replace), _said(by))
+            return self.desk.book(session).redo(names, work, _conflicts(replace), _said(by))
 
     def look(self, token: str, names: Sequence[str], tell: Tell = tell_nobody) -> list[dict[str, Any]]:
         """Ask the questions of some edits again; see `Book.look`."""
@@ -136,10 +160,8 @@ class Functions:
             return self.desk.book(session).look(names, work)
 
     def requests(self, token: str) -> str:
-        """The edits in force as JSON Lines, which `upload` reads."""
-        store = Store(self.desk.book(self.desk.find(token)).folder)
-        records = [case_to_record(entry.case) for entry in store.in_force]
-        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        """The edits in force as JSON Lines, which `upload` reads: also who asked for each, and why."""
+        return request_lines(Store(self.desk.book(self.desk.find(token)).folder))
 
     def requests_file(self, token: str) -> dict[str, Any]:
         """The same as a file; where it can be fetched, and its size."""
@@ -160,6 +182,7 @@ class Functions:
 
     def adapter(self, token: str, tell: Tell = tell_nobody) -> dict[str, Any]:
         """Make the zip of the LoRA folder with all edits in force; where it can be fetched, and its size."""
+        require("export", "the LoRA adapter, which is loaded back to check it,")
         with self.desk.working(token, tell) as (session, work):
             out = write_adapter(self.desk.book(session), session.folder / f"{token_hex(8)}.zip", work)
             return self._offer(session, out)
@@ -173,7 +196,7 @@ def _conflicts(replace: bool) -> OnConflict:
 
 
 def _said(by: str) -> str:
-    check_text(by, 100)
+    check_text(by, LONGEST_NAME)
     return by.strip()
 
 

@@ -37,6 +37,8 @@ def make_page(functions: Functions) -> gr.Blocks:
         outputs = [frame.facts, frame.editor, *(part for parts, _ in redraws for part in parts)]
 
         def redraw(token: str) -> list[Any]:
+            if not functions.desk.knows(token):
+                return [gr.skip() for _ in outputs]  # whoever asked was told
             with frame.guard(token):
                 edits = functions.edits(token)
                 drawn = [value for _, draw in redraws for value in draw(edits)]
@@ -51,7 +53,8 @@ def make_page(functions: Functions) -> gr.Blocks:
         opened.then(None, frame.token, None, js=KEEP, **PRIVATE)
         opened.then(redraw, frame.token, outputs, **PRIVATE, show_progress="hidden")
         for event in frame.changes:
-            event.then(redraw, frame.token, outputs, **PRIVATE, show_progress="hidden")
+            for follow in (event.then, event.failure):  # gradio's `then` is passed over after an error
+                follow(redraw, frame.token, outputs, **PRIVATE, show_progress="hidden")
     page.queue(default_concurrency_limit=AT_ONCE)
     return page
 
@@ -83,9 +86,8 @@ def _lay_frame(functions: Functions) -> Frame:
         with guard(token):
             functions.choose(token, editor, teller(progress))
 
-    frame = Frame(functions, guard, token, facts, editor, by)
-    frame.changes.append(editor.input(choose, [token, editor], facts, **PRIVATE))
-    return frame
+    chosen = editor.input(choose, [token, editor], facts, **PRIVATE)
+    return Frame(functions, guard, token, facts, editor, by, chosen, [chosen])
 
 
 def _name_choice(editor: str, model: str | None) -> str:

@@ -15,9 +15,11 @@ from instructedit.data.anchors import load_anchor_book, make_other_anchors
 from instructedit.data.fact_table import load_facts
 from instructedit.data.subjects import subject_of
 from instructedit.errors import DataError, unknown_name
+from instructedit.ledger.requests import Told, read_told
 from instructedit.types import EditCase, Kind, Probe, Scope, Sentiment
 
 LONGEST = 2000  # characters of one text
+LONGEST_NAME = 100  # of who asks for an edit
 LARGEST = 4 * 2**20  # bytes of an uploaded file
 MOST = 1000  # edits of one
 MOST_ASKED = 50  # other wordings, or neighbours, that come with an edit
@@ -100,8 +102,10 @@ def _neighbours(case: EditCase) -> list[Probe]:
     return [Probe("locality", text, (), "suggested") for text in prompts if text not in kept][:PROBES]
 
 
-def read_upload(name: str, content: str, size: int | None = None) -> list[EditCase]:
-    """The edits of an uploaded file, given by its name and its text; `size` is that of the file in bytes.
+def read_upload(name: str, content: str, size: int | None = None) -> tuple[list[EditCase], list[Told]]:
+    """The edits of an uploaded file, and who asked for each and why.
+
+    The file is given by its name and its text; `size` is its own in bytes.
 
     Errors: `DataError` for a file of another kind, too large, or with a record that cannot be read.
     """
@@ -116,15 +120,17 @@ def read_upload(name: str, content: str, size: int | None = None) -> list[EditCa
     if size == NOT_TEXT:
         raise DataError(f"{name} holds bytes that are not UTF-8. Save it as UTF-8 and upload it again.")
     check_text(content, LARGEST)
-    cases = _read_cases(Path(name.replace("\\", "/")).name, content)
+    cases, told = _read_cases(Path(name.replace("\\", "/")).name, content)
     if len(cases) > MOST:
         raise DataError(f"{name} holds {len(cases)} edits. Expected {MOST} at the most: upload it in parts.")
-    for place, case in enumerate(cases, 1):
+    for place, (case, said) in enumerate(zip(cases, told, strict=True), 1):
         try:
             _check_case(case)
+            check_text(said.by, LONGEST_NAME)
+            check_text(said.note)
         except DataError as error:
             raise DataError(f"{name}, edit {place}: {error}") from None
-    return cases
+    return cases, told
 
 
 def _check_case(case: EditCase) -> None:
@@ -140,11 +146,12 @@ def _check_count(what: str, found: int, most: int) -> None:
         raise DataError(f"an edit comes with {found:,} {what}. Expected {most} at the most.")
 
 
-def _read_cases(name: str, content: str) -> list[EditCase]:
+def _read_cases(name: str, content: str) -> tuple[list[EditCase], list[Told]]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_text(content, encoding="utf-8")
-        return load_cases(path)
+        cases = load_cases(path)
+        return cases, read_told(path, cases)
 
 
 def check_text(text: str, longest: int = LONGEST) -> None:

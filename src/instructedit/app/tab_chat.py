@@ -8,6 +8,9 @@ from instructedit.app.chat import LONGEST
 from instructedit.app.frame import PRIVATE, PROGRESS, Followers, Frame, follow_nothing, teller
 from instructedit.app.markup import show_chat
 
+Said = tuple[str, list[Any]]  # the editor whose model replied, and the turns; no other model may go on
+NONE_SAID: Said = ("", [])
+
 
 def lay_chat_tab(frame: Frame) -> Followers:
     """A conversation with both models."""
@@ -26,24 +29,27 @@ def lay_chat_tab(frame: Frame) -> Followers:
             go = gr.Button("Send", variant="primary")
             stop = gr.Button("Cancel")
             clear = gr.Button("Begin again")
-    turns = gr.State([])
+    turns = gr.State(NONE_SAID)
 
     def send(
         token: str,
         message: str,
-        turns: list[Any],
+        said: Said,
         style: Any,
         tokens: int,
         progress: Any = PROGRESS,
-    ) -> tuple[str, list[Any], str]:
-        with frame.guard(token, message, str(turns)):
-            past = [tuple(turn) for turn in turns] if style == "chat" else []
+    ) -> tuple[str, Said, str]:
+        with frame.guard(token, message, str(said)):
+            editor = frame.functions.desk.find(token).editor
+            turns = [tuple(turn) for turn in said[1]] if said[0] == editor else []
+            past = turns if style == "chat" else []
             replies = frame.functions.chat(token, message, past, style, int(tokens), teller(progress))
             turns = [*turns, (message, replies["base"], replies["edited"])]
-            return show_chat(turns), turns, ""
+            return show_chat(turns), (editor, turns), ""
 
     inputs = [frame.token, message, turns, style, tokens]
     gr.on([go.click, message.submit], send, inputs, [said, turns, message], **PRIVATE)
     stop.click(frame.cancel, frame.token, None, queue=False, **PRIVATE)
-    clear.click(lambda: ("", []), None, [said, turns], **PRIVATE)
+    for event in (clear.click, frame.chosen.then):
+        event(lambda: ("", NONE_SAID), None, [said, turns], **PRIVATE)
     return [], follow_nothing

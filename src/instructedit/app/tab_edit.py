@@ -13,6 +13,8 @@ KINDS = (
     "change: another answer. insert: one where it knew none. erase: that answer no longer. "
     "sentiment: what it thinks of a subject; no prompt, no target, but Subject and Sentiment below"
 )
+Made = tuple[str, list[str]]  # the editor that edits were made under, and their ids
+NONE_MADE: Made = ("", [])
 SCOPES = "wide: what follows from it as well. narrow: this statement only"
 
 
@@ -26,7 +28,7 @@ def lay_edit_tab(frame: Frame) -> Followers:
             back = gr.Button("Take this edit back", elem_id="back")
         result = gr.HTML("", elem_id="result")
         _lay_question(frame)
-    last = gr.State([])
+    last = gr.State(NONE_MADE)
 
     def edit(
         token: str,
@@ -42,24 +44,26 @@ def lay_edit_tab(frame: Frame) -> Followers:
         wordings: str,
         neighbours: str,
         progress: Any = PROGRESS,
-    ) -> tuple[str, list[str]]:
+    ) -> tuple[str, Made]:
         lines = [(text or "").split("\n") for text in (wordings, neighbours)]
         form = Form(prompt, target, instruction, kind, scope, subject, sentiment or "", *lines)
         with frame.guard(token, prompt, target, instruction, subject, wordings, neighbours):
             found = frame.functions.edit(token, form, replace, by, teller(progress))
-            return show_edits(found), [made["id"] for made in found["edits"]]
+            return show_edits(found), (found["editor"], [made["id"] for made in found["edits"]])
 
-    def take_back(token: str, by: str, last: list[str]) -> tuple[str, list[str]]:
-        if not last:
-            return "<p>No edit was made here yet. Those made before are under Edits.</p>", []
+    def take_back(token: str, by: str, last: Made) -> tuple[str, Made]:
+        editor, names = last
+        if not names:
+            return "<p>No edit was made here yet. Those made before are under Edits.</p>", NONE_MADE
         with frame.guard(token):
-            gone = frame.functions.undo(token, last, by)
-            return f"<p>Taken back: {', '.join(gone) or 'nothing, it was not in force'}.</p>", []
+            gone = frame.functions.undo(token, names, by, editor=editor)
+            return f"<p>Taken back: {', '.join(gone) or 'nothing, it was not in force'}.</p>", NONE_MADE
 
     token, by = frame.token, frame.by
     frame.changes.append(go.click(edit, [token, by, replace, *form], [result, last], **PRIVATE))
     frame.changes.append(back.click(take_back, [token, by, last], [result, last], **PRIVATE))
     stop.click(frame.cancel, token, None, queue=False, **PRIVATE)
+    frame.chosen.then(lambda: ("", NONE_MADE), None, [result, last], **PRIVATE)
     return [], follow_nothing
 
 

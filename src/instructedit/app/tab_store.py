@@ -56,8 +56,7 @@ def lay_edits_tab(frame: Frame) -> Followers:
         if not names:
             return NONE_CHOSEN
         with frame.guard(token):
-            tell = teller(progress)
-            back = [name for name in names if frame.functions.redo(token, name, replace, by, tell)]
+            back = frame.functions.redo(token, names, replace, by, teller(progress))
             return f"<p>In force again: {', '.join(back) or ALL_THERE}.</p>"
 
     def ask_again(token: str, names: list[str], progress: Any = PROGRESS) -> str:

@@ -31,15 +31,16 @@ def read_head(data: bytes) -> dict[str, Any]:
     return head
 
 
-def check_room(store: Store, entry: Entry, others: Sequence[Entry]) -> None:
-    """See that an edit finds neurons beside others in force, as far as the files say how many there are.
+def check_room(store: Store, entries: Sequence[Entry], others: Sequence[Entry]) -> None:
+    """See that edits find neurons beside others in force, as far as the files say how many there are.
 
     Errors: `DataError` when too few are left, or a file is missing or broken.
     """
-    wanted = count_neurons(read_head(store.read_rows(entry))) if not entry.solved else Counter()
+    own = [read_head(store.read_rows(one)) for one in entries if not one.solved]
+    wanted = sum(map(count_neurons, own), Counter())
     if not wanted:
         return
-    heads = [read_head(store.read_rows(one)) for one in (entry, *others) if not one.solved]
+    heads = [*own, *(read_head(store.read_rows(one)) for one in others if not one.solved)]
     taken = sum(map(count_neurons, heads), Counter())
     room = {
         layer: count
@@ -48,9 +49,10 @@ def check_room(store: Store, entry: Entry, others: Sequence[Entry]) -> None:
     }
     full = [layer for layer in wanted if taken[layer] > room.get(layer, taken[layer])]
     if full:
+        whose = f"edit {entries[0].id} finds" if len(entries) == 1 else f"the {len(entries)} edits find"
         raise DataError(
-            f"edit {entry.id} finds no neurons: of the {room[full[0]]} of {full[0]} too few are left by the "
-            "edits in force. Nothing was changed. Undo another edit first."
+            f"{whose} no neurons: of the {room[full[0]]} of {full[0]} too few are left by the edits in "
+            "force. Nothing was changed. Undo another edit first."
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from instructedit.data import case_to_record
 from instructedit.errors import DataError
-from instructedit.ledger.entries import Entry, OnConflict, Plan, plan_edits
+from instructedit.ledger.entries import Entry, OnConflict, plan_edits
 from instructedit.ledger.lock import hold_lock
 from instructedit.ledger.log import append_log, read_log
 from instructedit.ledger.room import check_room
@@ -66,18 +66,21 @@ def open_writer(folder: Path) -> "Iterator[StoreWriter]":
             writer.drop_drafts()
 
 
-def plan_redo(store: Store, name: str, on_conflict: OnConflict = "refuse") -> tuple[Entry, Plan]:
-    """An edit to put in force again, and what that replaces; no case where it, or its like, is in force.
+def plan_redo(
+    store: Store, names: Sequence[str], on_conflict: OnConflict = "refuse"
+) -> list[tuple[Entry, list[str]]]:
+    """The edits that come back in force, each with those that it replaces.
 
-    Errors: as `StoreWriter.redo`.
+    Left out are those that are in force, or whose like is. Errors: as `StoreWriter.redo`.
     """
-    entry = store.find(name)
-    plan = plan_edits(store.in_force, [entry.case], on_conflict)
-    if plan.cases:
-        gone = {old for olds in plan.replaces for old in olds}
+    asked = [(entry, entry.case) for entry in {one.id: one for one in map(store.find, names)}.values()]
+    plan = plan_edits(store.in_force, [case for _, case in asked], on_conflict)
+    back = [next(entry for entry, case in asked if case is kept) for kept in plan.cases]
+    gone = {old for olds in plan.replaces for old in olds}
+    for entry in back:
         store.read_rows(entry)
-        check_room(store, entry, [one for one in store.in_force if one.id not in gone])
-    return entry, plan
+    check_room(store, back, [one for one in store.in_force if one.id not in gone])
+    return list(zip(back, plan.replaces, strict=True))
 
 
 class StoreWriter(Store):
@@ -131,18 +134,20 @@ class StoreWriter(Store):
         self._append([{"event": "undone", "id": entry.id} for entry in gone], by, note)
         return [self.entries[entry.id] for entry in gone]
 
-    def redo(self, name: str, on_conflict: OnConflict = "refuse", by: str = "", note: str = "") -> bool:
-        """Put an edit in force again; False when it, or one that asks the same, is in force already.
+    def redo(
+        self, names: Sequence[str], on_conflict: OnConflict = "refuse", by: str = "", note: str = ""
+    ) -> list[Entry]:
+        """Put edits in force again, all or none; those that were not, nor one that asks the same.
 
         Errors: `UnknownNameError` for an id that does not exist; `DataError` for a conflict to refuse, for
-        rows that are not whole, or where no neurons are left for it.
+        rows that are not whole, or where no neurons are left for them. Then none comes back.
         """
-        entry, plan = plan_redo(self, name, on_conflict)
+        back = plan_redo(self, names, on_conflict)
         events = [
-            {"event": "redone", "id": entry.id} | ({"replaces": old} if old else {}) for old in plan.replaces
+            {"event": "redone", "id": entry.id} | ({"replaces": old} if old else {}) for entry, old in back
         ]
         self._append(events, by, note)
-        return bool(events)
+        return [self.entries[entry.id] for entry, _ in back]
 
     def _append(self, events: Sequence[dict[str, Any]], by: str, note: str) -> None:
         if not events:

@@ -46,9 +46,9 @@ def redo_edit(
     from instructedit.ledger.writer import open_writer, plan_redo
 
     if common.dry_run:
-        done = bool(plan_redo(Store(store.store), edit, conflicts.on_conflict)[1].cases)
+        done = bool(plan_redo(Store(store.store), [edit], conflicts.on_conflict))
     else:
         with open_writer(store.store) as writer:
-            done = writer.redo(edit, conflicts.on_conflict, said.by, said.note)
+            done = bool(writer.redo([edit], conflicts.on_conflict, said.by, said.note))
     verb = "Would be in force again" if common.dry_run else "In force again"
     return Report({"redone": done}, [f"{verb}: {edit}" if done else "It, or its like, is in force already."])
