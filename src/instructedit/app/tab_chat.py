@@ -50,6 +50,6 @@ def lay_chat_tab(frame: Frame) -> Followers:
     inputs = [frame.token, message, turns, style, tokens]
     gr.on([go.click, message.submit], send, inputs, [said, turns, message], **PRIVATE)
     stop.click(frame.cancel, frame.token, None, queue=False, **PRIVATE)
-    for event in (clear.click, frame.chosen.then):
+    for event in (clear.click, frame.chosen.success):
         event(lambda: ("", NONE_SAID), None, [said, turns], **PRIVATE)
     return [], follow_nothing

@@ -63,7 +63,7 @@ def lay_edit_tab(frame: Frame) -> Followers:
     frame.changes.append(go.click(edit, [token, by, replace, *form], [result, last], **PRIVATE))
     frame.changes.append(back.click(take_back, [token, by, last], [result, last], **PRIVATE))
     stop.click(frame.cancel, token, None, queue=False, **PRIVATE)
-    frame.chosen.then(lambda: ("", NONE_MADE), None, [result, last], **PRIVATE)
+    frame.chosen.success(lambda: ("", NONE_MADE), None, [result, last], **PRIVATE)
     return [], follow_nothing
 
 
