@@ -24,10 +24,7 @@ from instructedit.ledger.store import Store
 from instructedit.ledger.writer import StoreWriter, open_writer
 from instructedit.types import EditCase
 
-MOST_LOOKED, MOST_NAMED = (
-    50,
-    1000,
-)  # edits whose questions are asked again, or that are undone or redone, in one call
+MOST_LOOKED, MOST_NAMED = 50, 1000  # edits that one call asks again, or undoes or redoes
 
 
 @dataclass(frozen=True)
@@ -91,8 +88,8 @@ class Book:
         work.settled = True
         self.pair.keep(writer, delta)
         shown = [describe_entry(entry) | _replaced(entry) for entry in entries]
-        for edit, asked in zip(shown, questions, strict=bool(questions)):
-            edit["questions"] = asked
+        for edit, shown_questions in zip(shown, questions, strict=bool(questions)):
+            edit["questions"] = shown_questions
         return shown
 
     def look(self, names: Sequence[str], work: Work) -> list[dict[str, Any]]:
