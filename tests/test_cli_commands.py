@@ -194,6 +194,37 @@ def test_evaluate_writes_rows_and_summary(cli: Run, folder: Path, records: Path,
     assert "scope" in error
 
 
+def test_evaluate_measures_what_edits_do_to_a_text(
+    cli: Run, folder: Path, records: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The book was written by a writer who lived in London. " * 4)
+    arguments = ("--data", records, "--model", folder, "--start", "none")
+    told = (*arguments, "--text", text, "--text-tokens", 40)
+    single = json.loads(cli("evaluate", *told, "--text-edits", 1, "--json").out)["perplexity"]
+    assert (single["edits"], single["tokens"]) == (1, 39)  # without a start token the first is not predicted
+    assert single["ratio"] == single["highest"] == pytest.approx(single["edited"] / single["base"])
+    assert json.loads(cli("evaluate", *told, "--json").out)["perplexity"]["edits"] == 2
+    together = json.loads(cli("evaluate", *told, "--together", 2, "--json").out)
+    assert together["perplexity"]["edits"] == 1
+    assert together["perplexity"]["ratio"] != single["ratio"]
+    plain = json.loads(cli("evaluate", *arguments, "--together", 2, "--json").out)
+    assert together["tasks"] == plain["tasks"]
+    assert "perplexity" not in plain
+    assert "Perplexity of 39 tokens of text" in cli("evaluate", *told, "--together", 2).out
+    assert cli("evaluate", *arguments, "--text", tmp_path / "nowhere.txt", "--dry-run").code == 3
+
+
+def test_evaluate_asks_no_more_probes_than_it_is_told(cli: Run, folder: Path, records: Path) -> None:
+    record = json.loads(records.read_text().splitlines()[0])
+    others = [{"prompt": f"The capital of {land} is", "ground_truth": land} for land in ("Spain", "Italy")]
+    records.write_text(json.dumps({**record, "locality": {"neighbour": others}}))
+    arguments = ("--data", records, "--model", folder, "--start", "none", "--json")
+    for options, count in (((), 2), (("--max-probes", 1), 1)):
+        tasks = json.loads(cli("evaluate", *arguments, *options).out)["tasks"]
+        assert tasks["plain"]["locality"]["bare"]["unchanged"]["edited"]["probes"] == count
+
+
 def test_evaluate_shows_a_table_and_finds_data_by_environment(
     cli: Run, folder: Path, records: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,14 @@
 """`instructedit evaluate`: how often edits take, carry over, and leave the rest alone."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from instructedit.cli.bank import Banks, using_banks
-from instructedit.cli.data_files import read_cases
+from instructedit.cli.data_files import find_text, read_cases
 from instructedit.cli.keeping import check_folder
 from instructedit.cli.options import (
     COMMON,
@@ -26,6 +27,9 @@ from instructedit.types import Control, EditCase
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from instructedit.backbone import Backbone
+    from instructedit.editors import Editor
 
 EVALUATION_GROUP = Group("Evaluation", sort_key=0)
 
@@ -92,6 +96,21 @@ class Asking:
     together: int | None = None
     """Have all edits in force at once, made in batches of so many; left out, each is made alone."""
 
+    max_probes: Count = 10
+    """Probes of each group that a record is asked at the most, the first ones."""
+
+    max_replies: Count = 4
+    """Good replies, and bad ones, that a question of an opinion is scored on at the most."""
+
+    text: Path | None = None
+    """Text file whose perplexity is measured before and after; $INSTRUCTEDIT_DATA is searched too."""
+
+    text_tokens: Count | None = None
+    """Cut that text to so many tokens."""
+
+    text_edits: Count = 8
+    """Single edits that it is measured under, for their mean; with --together all are in force."""
+
     cache: Path | None = None
     """Folder that keeps prefix states (in half precision), for many evaluations of the same records."""
 
@@ -112,24 +131,28 @@ def evaluate_editor(
         from instructedit.evaluation.contrasts import find_contrasts
 
         find_contrasts(asking.contrast)
+    text = find_text(asking.text)
     cases = read_cases(asking.data, asking.task, sample, skip_bad=asking.skip_bad)
     with using_banks(asking.bank):
         if common.dry_run:
             from instructedit.cli.loading import check_settings
 
             check_settings(asking.editor, _settings(asking))
-            return _plan(cases)
-        rows, summary, tables = _measure(cases, asking, model, sample.seed)
+            return _plan(cases, asking.max_probes)
+        rows, summary, tables = _measure(cases, replace(asking, text=text), model, sample.seed)
     if asking.out is not None:
         _write(asking.out, rows, summary, force=asking.force)
         tables.append(f"Rows and summary are in {asking.out}")
     return Report(summary, tables)
 
 
-def _plan(cases: list[EditCase]) -> Report:
-    probes = sum(len(case.probes) for case in cases)
+def _plan(cases: list[EditCase], most: int) -> Report:
+    groups = [group for case in cases for group in Counter(probe.group for probe in case.probes).values()]
+    probes = sum(min(most, count) for count in groups)
     data = {"edits": len(cases), "probes": probes}
-    return Report(data, [f"Would make {len(cases)} edits and ask {probes} probes besides their prompts."])
+    return Report(
+        data, [f"Would make {len(cases)} edits and ask up to {probes} probes besides their prompts."]
+    )
 
 
 def _settings(asking: Asking) -> tuple[str, ...]:
@@ -152,10 +175,11 @@ def _measure(
     rows: list[Any] = []
     summary: dict[str, Any] = {"tasks": {}}
     tables: list[Table | str] = []
+    cost, whole = _measure_text(backbone, editor, cases, asking, seed) if asking.text else (None, None)
     if not asking.contrast:
         result = evaluate(
             backbone,
-            editor,
+            whole or editor,
             cases,
             split=asking.split,
             control=asking.control,
@@ -163,8 +187,10 @@ def _measure(
             generate=asking.generate,
             fluency=asking.fluency,
             batch=asking.batch,
-            together=asking.together,
+            together=None if whole else asking.together,
             seed=seed,
+            max_probes=asking.max_probes,
+            max_replies=asking.max_replies,
             cache=cache,
         )
         rows, summary = list(result.rows), {"tasks": result.summary}
@@ -175,7 +201,32 @@ def _measure(
         rows += lever.rows
         summary["leverage"] = lever.summary
         tables.append(format_leverage(lever.summary))
+    if cost is not None:
+        from instructedit.evaluation.text_cost import tell_text_cost
+
+        summary["perplexity"] = cost
+        tables.append(tell_text_cost(cost, len(cases) if whole else None))
     return rows, summary, tables
+
+
+def _measure_text(
+    backbone: "Backbone", editor: "Editor", cases: list[EditCase], asking: Asking, seed: int
+) -> "tuple[dict[str, Any], Editor | None]":
+    """What edits do to the text; where all are in force together, also what gives those that were made."""
+    from instructedit.editors.many import change_many
+    from instructedit.evaluation.curve_point import InForce
+    from instructedit.evaluation.text_cost import measure_text_cost, single_changes
+    from instructedit.instructions import instruction_for
+
+    assert asking.text is not None
+    words = [instruction_for(case, split=asking.split, control=asking.control, seed=seed) for case in cases]
+    if asking.together is None:
+        single = single_changes(backbone, editor, cases, words, asking.text_edits, seed)
+        return measure_text_cost(backbone, single, asking.text, asking.text_tokens), None
+    change = change_many(editor, backbone, cases, words, asking.together)
+    return measure_text_cost(backbone, [change], asking.text, asking.text_tokens), InForce(
+        change, editor.name
+    )
 
 
 def _write(out: Path, rows: list[dict[str, Any]], summary: dict[str, Any], *, force: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from instructedit.backbone import Backbone, PrefixCache
 from instructedit.delta import LowRankDelta
+from instructedit.editors.change import Change
 from instructedit.evaluation.bootstrap import clusters_of, estimate
 from instructedit.evaluation.perplexity import exp_nats, finite, measure_perplexity
 from instructedit.evaluation.rows import SIDES, Row, select
@@ -42,12 +43,12 @@ class Asking:
 class InForce:
     """An editor whose edits have been made: whatever the cases, the change is the same."""
 
-    change: LowRankDelta
+    change: Change
     name: str = "in force"
 
     def edit(
         self, backbone: Backbone, cases: Sequence[EditCase], instructions: Sequence[str] | None = None
-    ) -> LowRankDelta:
+    ) -> Change:
         """The change that is in force."""
         return self.change
 
