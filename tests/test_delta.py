@@ -48,6 +48,14 @@ def close(left: torch.Tensor, right: torch.Tensor) -> None:
     torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-9)
 
 
+def test_pairs_of_sides_make_a_delta() -> None:
+    one, two = make(0), make(1, site="down")
+    made = LowRankDelta.of_pairs({SITE: (one.a[SITE], one.b[SITE]), "down": (two.a["down"], two.b["down"])})
+    assert list(made.a) == list(made.b) == [SITE, "down"]
+    close(made.dense(SITE), one.dense(SITE))
+    close(made.dense("down"), two.dense("down"))
+
+
 @law
 @given(pair=pairs())
 def test_the_sum_is_the_sum_of_the_matrices(pair: tuple[LowRankDelta, LowRankDelta]) -> None:

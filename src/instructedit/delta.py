@@ -77,6 +77,11 @@ class LowRankDelta:
         return LowRankDelta(a, b, self.header)
 
     @staticmethod
+    def of_pairs(pairs: Mapping[str, tuple[Tensor, Tensor]]) -> "LowRankDelta":
+        """The updates whose two sides, a and b, are given for each site."""
+        return LowRankDelta({n: a for n, (a, _) in pairs.items()}, {n: b for n, (_, b) in pairs.items()})
+
+    @staticmethod
     def stack(deltas: Sequence["LowRankDelta"]) -> "LowRankDelta":
         """The edits of several deltas side by side, with the first's header; zeros fill up the ranks.
 

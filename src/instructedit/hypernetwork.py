@@ -247,7 +247,7 @@ class Hypernetwork(nn.Module):
         pairs = {}
         for shape in self.shapes:
             pairs |= shape(factors, z, anchors)
-        return LowRankDelta({n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()})
+        return LowRankDelta.of_pairs(pairs)
 
     def condition(self, state: Float[Tensor, "b d"], absent: Bool[Tensor, " b"]) -> Float[Tensor, "b z"]:
         """What a transform is told beside the factors: the instruction's code; nothing without a reader."""
@@ -280,7 +280,7 @@ class Hypernetwork(nn.Module):
         pairs = {
             name: shape.aggregate(index, rows[name]) for name, shape, index in self.places() if name in rows
         }
-        return LowRankDelta({n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()})
+        return LowRankDelta.of_pairs(pairs)
 
     def statistics(self) -> dict[str, SiteStatistics]:
         """Each site's statistics, by its name."""

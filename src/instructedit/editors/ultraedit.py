@@ -53,7 +53,7 @@ class UltraEdit:
         factors = capture(backbone, [answer_text(backbone, case) for case in cases])
         statistics = remember(backbone, ("ultraedit", self.seen), lambda: self.watch(backbone))
         pairs = {n: self.solve(stats, *self.rows(stats, factors, n)) for n, stats in statistics.items()}
-        return LowRankDelta({n: a for n, (a, _) in pairs.items()}, {n: b for n, (_, b) in pairs.items()})
+        return LowRankDelta.of_pairs(pairs)
 
     def in_sequence(self, backbone: Backbone) -> "UltraEditSequence":
         """The method for one batch after another in one model: its statistics are those of the edits made."""

@@ -70,7 +70,7 @@ def validation_score(
     readings, scores = {}, []
     for name, rows in sorted(groups.items()):
         nll, exact, unchanged = (torch.tensor([v[k] for _, v in rows]) for k in range(3))
-        slots = read_slots([item for item, _ in rows], Outcome(nll, nll, exact, nll, unchanged))
+        slots = read_slots([item for item, _ in rows], nll, exact, unchanged)
         readings |= {f"{name}/{slot}": value for slot, value in slots.items()}
         scores.append(sum(slots.values()) / len(slots))
     return sum(scores) / max(len(scores), 1), readings

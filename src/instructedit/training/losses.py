@@ -140,7 +140,7 @@ def lesson_loss(
     for lesson in lessons:
         total = total + _one_lesson(lesson.items, outcome, start, config)
         start += len(lesson.items)
-    return total / len(lessons), read_slots(items, outcome)
+    return total / len(lessons), read_slots(items, outcome.nll, outcome.exact, outcome.unchanged)
 
 
 def _one_lesson(items: Sequence[Item], outcome: Outcome, start: int, config: LossConfig) -> Tensor:
@@ -167,14 +167,19 @@ def _one_lesson(items: Sequence[Item], outcome: Outcome, start: int, config: Los
     return loss
 
 
-def read_slots(items: Sequence[Item], outcome: Outcome) -> dict[str, float]:
+def read_slots(
+    items: Sequence[Item],
+    nll: Float[Tensor, " m"],
+    exact: Float[Tensor, " m"],
+    unchanged: Float[Tensor, " m"],
+) -> dict[str, float]:
     """Means by slot, for the log: exact match, unchanged share, or the win rate of good replies."""
     values: dict[str, list[float]] = {}
     for i, item in enumerate(items):
         if item.role == "fit":
-            values.setdefault(item.slot, []).append(float(outcome.exact[i]))
+            values.setdefault(item.slot, []).append(float(exact[i]))
         elif item.role == "keep":
-            values.setdefault(f"keep-{item.slot}", []).append(float(outcome.unchanged[i]))
+            values.setdefault(f"keep-{item.slot}", []).append(float(unchanged[i]))
         elif item.role == "good":
-            values.setdefault("win", []).append(float(outcome.nll[i] < outcome.nll[i + 1]))
+            values.setdefault("win", []).append(float(nll[i] < nll[i + 1]))
     return {name: sum(v) / len(v) for name, v in sorted(values.items())}

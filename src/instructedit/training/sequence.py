@@ -37,6 +37,6 @@ def propose_sequence(
             told = editor.observe(backbone, cases[part], instructions[part], cache, under)
         rows = {name: (s, i, own.join(before.get(name))) for name, s, i, own in network.site_rows(*told)}
         pairs = {name: shape.aggregate(index, joined) for name, (shape, index, joined) in rows.items()}
-        whole = whole + LowRankDelta({n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()})
+        whole = whole + LowRankDelta.of_pairs(pairs)
         before = {name: joined for name, (_, _, joined) in rows.items()}
     return whole

@@ -220,7 +220,8 @@ class Teaching:
         rng, found = random.Random(f"{self.seed}-validation"), []
         for start in range(0, min(len(cases), TOPICS), 4):
             lessons = self.lessons(cases[start : start + 4], rng)
-            found.append(read_slots([x for lesson in lessons for x in lesson.items], self.ask(lessons)))
+            items, said = [x for lesson in lessons for x in lesson.items], self.ask(lessons)
+            found.append(read_slots(items, said.nll, said.exact, said.unchanged))
         names = sorted({name for readings in found for name in readings})
         return {n: sum(r[n] for r in found if n in r) / sum(n in r for r in found) for n in names}
 
