@@ -103,7 +103,8 @@ def take_readings(
 def _enough(backbone: "Backbone", cases: Sequence[EditCase]) -> int:
     """Tokens in which the longest answer that shall be gone could still be given whole."""
     erased = [case for case in cases if case.kind == "erase"]
-    return max(NEW_TOKENS, *(len(backbone.text(case.prompt, case.target_new).targets) for case in erased))
+    lengths = [len(backbone.text(case.prompt, case.target_new).targets) for case in erased]
+    return max([NEW_TOKENS, *lengths])
 
 
 def edit_took(case: EditCase, reading: Reading) -> bool:
