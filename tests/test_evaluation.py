@@ -1,21 +1,18 @@
 """Evaluating editors that are known: one that does nothing, one that is noise, one that solves its edits."""
 
 import itertools
-import json
-import math
 from dataclasses import replace
 
 import pytest
 
 from evaluation_fakes import NoiseEditor, SolvingEditor, ZeroEditor, facts, opinions
 from instructedit.errors import DataError, UnknownNameError
-from instructedit.evaluation import Perplexity, evaluate, measure_leverage, measure_perplexity, select
+from instructedit.evaluation import evaluate, measure_leverage, select
 from instructedit.evaluation.leverage import format_leverage
 from instructedit.evaluation.questions import Choice, questions_of
 from instructedit.evaluation.rows import METRICS
 from instructedit.evaluation.summary import format_summary
 from instructedit.instructions.banks import load_banks, load_scopes
-from instructedit.report.store_page_text import show_perplexity
 from instructedit.types import UNKNOWN_QUESTION, UNKNOWN_STATEMENT, Probe
 
 
@@ -27,14 +24,6 @@ def test_an_editor_that_does_nothing_leaves_every_score(llama):
     locality = select(result.rows, group="locality")
     assert len(locality) == 8
     assert all(row["edited_unchanged"] == 1.0 and row["edited_kl"] == 0.0 for row in locality)
-
-
-def test_a_neighbour_without_an_answer_is_compared_by_its_next_token_in_every_way(llama):
-    case = replace(facts()[0], probes=(Probe("locality", "People in France speak", ()),))
-    result = evaluate(llama, NoiseEditor(), [case], instructed=False, resamples=0)
-    (row,) = select(result.rows, group="locality")
-    assert row["edited_unchanged_exact"] == row["edited_unchanged"] is not None
-    assert row["edited_exact"] is row["edited_accuracy"] is row["edited_log_prob"] is None
 
 
 def test_an_editor_that_solves_its_edits_reaches_every_one(llama):
@@ -260,62 +249,3 @@ def test_one_contrast_can_be_measured_alone(llama):
 def test_leverage_needs_a_case_that_can_show_it(llama):
     with pytest.raises(DataError, match="leverage"):
         measure_leverage(llama, ZeroEditor(), [replace(opinions()[0], positive=())])
-
-
-TEXT = "The capital of France is Paris. The capital of Italy is Rome. I think Rome is good. " * 3
-
-
-def test_perplexity_of_one_window_is_that_of_the_whole_model(llama, tmp_path):
-    import torch
-
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    result = measure_perplexity(llama, path, ZeroEditor().edit(llama, [None]), window=200, stride=200)
-    ids = [0, *llama.tokenizer(TEXT)["input_ids"]]
-    with torch.no_grad():
-        logits = llama.model(torch.tensor([ids])).logits[0].log_softmax(-1)
-    nats = -sum(logits[place, token].item() for place, token in enumerate(ids[1:]))
-    assert result.tokens == len(ids) - 1
-    assert result.base_nats == pytest.approx(nats, rel=1e-4)
-    assert (
-        result.per_token() == result.per_token("base") == pytest.approx(2.718281828 ** (nats / result.tokens))
-    )
-    assert result.words == len(TEXT.split())
-    assert result.per_word() > result.per_token()
-
-
-def test_a_perplexity_without_a_finite_number_is_none_in_json_and_said_in_words():
-    found = Perplexity(base_nats=20.0, edited_nats=1e5, tokens=10, words=5)
-    assert found.per_token() == math.inf
-    stored = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert (stored["edited_perplexity"], stored["edited_nats_per_token"]) == (None, 1e4)
-    assert show_perplexity(stored) == "7.389 before, no finite number now"
-    assert show_perplexity({"base_perplexity": 2.0, "edited_perplexity": 3.0}).endswith("(+50.00 %)")
-
-
-def test_every_token_is_counted_once_in_windows(llama, tmp_path):
-    from instructedit.evaluation.perplexity import _windows
-
-    ids = list(range(10, 47))
-    for window, stride, start in ((8, 8, (0,)), (8, 3, (0,)), (9, 8, ()), (9, 3, ())):
-        parts = list(_windows(ids, start, window, stride))
-        counted = [token for part in parts for token in part.targets]
-        assert counted == ids[0 if start else 1 :]
-        assert max(len(part.ids) - len(start) for part in parts) <= window
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    noise = NoiseEditor().edit(llama, facts()[:1])
-    result = measure_perplexity(llama, path, noise, window=16, stride=5, limit=40)
-    assert result.tokens == 40
-    assert result.as_dict()["edited_perplexity"] != result.as_dict()["base_perplexity"]
-
-
-def test_a_text_that_cannot_be_read_is_refused(llama, tmp_path):
-    nothing = ZeroEditor().edit(llama, [None])
-    with pytest.raises(DataError, match="cannot read the text"):
-        measure_perplexity(llama, tmp_path / "missing.txt", nothing)
-    (tmp_path / "empty.txt").write_text("")
-    with pytest.raises(DataError, match="no token"):
-        measure_perplexity(llama, tmp_path / "empty.txt", nothing)
-    with pytest.raises(ValueError, match="from 1 to 8"):
-        measure_perplexity(llama, tmp_path / "empty.txt", nothing, window=8, stride=9)

@@ -1,15 +1,18 @@
 """Scores against the plain model: no cut, no batch, no padding, no cache."""
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
 
-from evaluation_fakes import empty_delta
+from evaluation_fakes import NoiseEditor, empty_delta, facts
 from instructedit.backbone import Text
 from instructedit.backbone.generation import continue_texts
+from instructedit.evaluation import evaluate, select
 from instructedit.evaluation.generation import generate_greedy
 from instructedit.evaluation.scoring import score_texts
+from instructedit.types import Probe
 from tiny_models import CONTEXT, tiny_backbone
 
 PAIRS = [
@@ -105,6 +108,14 @@ def test_batched_generation_is_the_plain_loop(backbone):
     )
     assert edited == [slow_greedy(backbone, p, 6, delta[e]) for p, e in zip(prompts, [2, 0, 1], strict=True)]
     assert edited != base
+
+
+def test_a_neighbour_without_an_answer_is_compared_by_its_next_token_in_every_way(llama):
+    case = replace(facts()[0], probes=(Probe("locality", "People in France speak", ()),))
+    result = evaluate(llama, NoiseEditor(), [case], instructed=False, resamples=0)
+    (row,) = select(result.rows, group="locality")
+    assert row["edited_unchanged_exact"] == row["edited_unchanged"] is not None
+    assert row["edited_exact"] is row["edited_accuracy"] is row["edited_log_prob"] is None
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
