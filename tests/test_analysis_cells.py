@@ -61,8 +61,10 @@ def test_numbers_of_a_task_stand_beside_its_reliability() -> None:
         made_row("none"),
         made_row("right", stage="input"),
         made_row("other", by="told"),
+        made_row("other"),
     ]
-    first, second = join_cells("mend", rows, {("a", "right"): 0.75, ("b", "none"): 0.25})
+    shares = {("a", "right"): 0.75, ("b", "none"): 0.25, ("a", "other"): 0.5}
+    first, second = join_cells("mend", rows, shares)
     assert first == {
         "editor": "mend",
         "task": "a",

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from chat_stand_in import StandIn, listing, say, stand_in, tiny_chat
 from cli_run import PatientEditor
 from instructedit.backbone import Backbone
 from instructedit.errors import DataError, ModelError, OutputError
+from instructedit.evaluation import evaluate, select
 from instructedit.instructions import instruction_for
 from instructedit.instructions.banks import Bank, find_bank, read_bank, using_bank
 from instructedit.making import (
@@ -33,6 +35,7 @@ from instructedit.making.choosing import make_bank, one_task_bank
 from instructedit.making.rules import nearly_same
 from instructedit.making.server import ChatServer
 from instructedit.making.trace import TRACE
+from instructedit.training.config import named_config
 from tiny_editors import CONFIG, tiny_cases, tiny_opinion
 
 WORDINGS = (
@@ -225,7 +228,9 @@ def test_opinions_are_scored_by_the_replies_that_win(llama: Backbone) -> None:
     cases = prepare_cases([tiny_opinion(0), tiny_opinion(1)], "convsent", "sentiment")
     bank, listener = one_task_bank("convsent", "sentiment", ("Be {sentiment} on {subject}.",)), Listener()
     score = Examiner(llama, cases, batch=2).score(listener, bank)
-    assert 0 <= score.value <= 1
+    rows = evaluate(llama, Listener(), cases, instructed=False, resamples=0).rows
+    assert score.reliability == fmean(row["edited_win_rate"] for row in select(rows, group="reliability"))
+    assert score.reliability > 0
     assert any("on France" in text for text in listener.told)
     assert not any("{" in text for text in listener.told)
 
@@ -242,6 +247,18 @@ def test_retraining_gives_an_editor_for_every_round(llama: Backbone, tmp_path: P
     assert (tmp_path / "editor-1" / "metrics.jsonl").read_bytes() == header
     for name, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_what_is_retrained_is_what_edits(llama: Backbone, tmp_path: Path) -> None:
+    config = replace(named_config("instructedit"), steps=2, validate_every=2, validation_cases=2, moments=4)
+    config = replace(config, sites=None, blocks=1)
+    assert config.editor.gate.wordings > 0
+    bank = one_task_bank("counterfact", "change", ("Change it now.",))
+    editor = Retraining(llama, prepare_cases(tiny_cases(), "counterfact", "change"), config, tmp_path)(
+        1, bank
+    )
+    assert (editor.config.gate.wordings, editor.config.polish.steps) == (0, 0)
+    assert not editor.config.polish.scoped
 
 
 texts = st.lists(

@@ -58,6 +58,11 @@ def test_one_task_in_two_files_is_told_apart_by_the_folder(tmp_path: Path) -> No
     paths = [write_summary(tmp_path / name, {"zsre": FACTS}) for name in ("first", "second")]
     found = {score.dataset for score in read_scores(read_evaluations(paths))}
     assert found == {"zsre (first)", "zsre (second)"}
+    paths = [write_summary(tmp_path / name / "zsre", {"zsre": FACTS}) for name in ("one", "other")]
+    found = {score.dataset for score in read_scores(read_evaluations(paths))}
+    assert found == {"zsre (one/zsre)", "zsre (other/zsre)"}
+    with pytest.raises(DataError, match="named twice"):
+        read_evaluations([paths[0], paths[0]])
 
 
 def test_levers_show_both_instructions_and_the_signed_difference(summaries: list[Path]) -> None:

@@ -9,6 +9,7 @@ from instructedit.analysis.collect import ALL_SITES
 from instructedit.analysis.correlation import correlate
 
 OF_A_CELL = ("recall", "silhouette", "within", "gap")  # what the analysis knows of each task alone
+OTHER = "other"
 Place = tuple[str, str]  # task, and what was told: right, none or other
 
 
@@ -18,9 +19,13 @@ def join_cells(
     """What `measure_labels` found of an editor's deltas by task, with the reliability of the same place.
 
     All sites together. ``gap`` is the task's own: its mean cosine within, minus that with the other tasks.
+    ``other`` has no reliability here: an analysis deals its own tasks' instructions, a cell is told those
+    of another kind.
     """
     for row in rows:
-        if (row["stage"], row["site"], row["by"]) != ("delta", ALL_SITES, "task"):
+        if (row["stage"], row["site"], row["by"]) != ("delta", ALL_SITES, "task") or row[
+            "condition"
+        ] == OTHER:
             continue
         for task, part in row["by_label"].items():
             if (task, row["condition"]) in reliability:

@@ -49,6 +49,10 @@ class MakingConfig:
         wrong = [name for name, value in vars(self).items() if name != "seed" and value < 1]
         if wrong:
             raise DataError(f"{wrong[0]} is {getattr(self, wrong[0])}. Expected 1 or more.")
+        if self.keep < 2:
+            raise DataError(
+                "keep is 1. Expected 2 or more: a bank has wordings to train with and unseen ones."
+            )
 
     def lasting(self) -> dict[str, int]:
         """The settings that decide what a round holds; the others may change when a run is continued."""

@@ -51,6 +51,8 @@ class ChatServer:
 
     def __post_init__(self) -> None:
         check_address(self.url)
+        if not self.timeout > 0:
+            raise ModelError(f"timeout is {self.timeout}. Expected seconds above 0.")
         object.__setattr__(self, "key", self.key.strip())
         if not (self.key.isascii() and self.key.isprintable()):
             raise ModelError("the key holds characters that no header may hold. Copy it again.")

@@ -1,7 +1,7 @@
 """How good a description is: what a trial editor reaches with it on records kept for that."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,8 @@ class Retraining:
     """An editor of its own for every round, trained with the round's descriptions: the paper's way.
 
     Each is trained on `cases` in a folder of its own below `folder`; one that is there already is taken as it
-    is, and an interrupted training goes on.
+    is, and an interrupted training goes on. Its edits are the trained pass alone: what gates and a polish fit
+    to the request would hide what the training made of a description.
     """
 
     backbone: Backbone
@@ -94,7 +95,15 @@ class Retraining:
         from instructedit.training.course import Course
         from instructedit.training.loop import train
 
-        course, out = Course(self.cases, [], self.config), self.folder / f"editor-{number}"
+        config, out = pass_alone(self.config), self.folder / f"editor-{number}"
+        course = Course(self.cases, [], config)
         with using_bank(bank):
-            result = train(self.config, self.backbone, course, out, cache_folder=self.folder / "prefix-cache")
+            result = train(config, self.backbone, course, out, cache_folder=self.folder / "prefix-cache")
         return load_editor(result.editor, self.backbone)
+
+
+def pass_alone(config: "TrainConfig") -> "TrainConfig":
+    """The configuration of an editor that makes its edits by what was trained, and by nothing else."""
+    gate = replace(config.editor.gate, wordings=0)
+    polish = replace(config.editor.polish, steps=0, scoped=False)
+    return replace(config, editor=replace(config.editor, gate=gate, polish=polish))

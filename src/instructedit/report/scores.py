@@ -74,10 +74,25 @@ def read_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
     """
     if not paths:
         raise DataError("no summary was named. Expected files that `instructedit evaluate --out` wrote.")
-    return [_read(path / SUMMARY_FILE if path.is_dir() else path) for path in paths]
+    files = [(path / SUMMARY_FILE if path.is_dir() else path).resolve() for path in paths]
+    return [_read(path, name) for path, name in zip(files, _names(files), strict=True)]
 
 
-def _read(path: Path) -> Evaluation:
+def _names(files: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many of those above them as tell the files apart.
+
+    Errors: `DataError` where one file is named twice.
+    """
+    if len({*files}) < len(files):
+        twice = next(file for file in files if files.count(file) > 1)
+        raise DataError(f"{twice.parent.name}/{twice.name} was named twice. Expected each summary once.")
+    deep = next(
+        n for n in range(1, 99) if len({file.parts[-1 - n : -1] for file in files}) == len(files) or n == 98
+    )
+    return ["/".join(file.parts[-1 - deep : -1]) for file in files]
+
+
+def _read(path: Path, name: str) -> Evaluation:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -90,7 +105,7 @@ def _read(path: Path) -> Evaluation:
             f"{path} is no summary of an evaluation: it holds no 'tasks'. Expected a summary.json that "
             "`instructedit evaluate --out` wrote."
         )
-    return Evaluation(path.resolve().parent.name, tasks, content.get("leverage", {}))
+    return Evaluation(name, tasks, content.get("leverage", {}))
 
 
 def read_scores(evaluations: Sequence[Evaluation]) -> list[Score]:
