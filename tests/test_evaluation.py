@@ -117,7 +117,9 @@ def test_an_erased_answer_is_asked_for_and_what_follows_from_it_is_not():
     assert {q.group for q in asked} == {"reliability", "rephrase", "old_answer", "locality"}
     assert {q.answers for q in asked if q.group == "old_answer"} == {("Rome",)}
     assert {q.answers for q in asked if q.group in ("reliability", "rephrase")} == {(UNKNOWN_STATEMENT,)}
-    probes = tuple(Probe("rephrase", prompt) for prompt in ("Where is it?", "It is in"))  # each in its form
+    probes = tuple(
+        Probe("rephrase", prompt, ()) for prompt in ("Where is it?", "It is in")
+    )  # each in its form
     told = [
         q.answers
         for q in questions_of(replace(case, probes=probes), 0, "", Choice())

@@ -39,7 +39,7 @@ def values(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dic
         ({"measures": ["relability"]}, UnknownNameError, "Did you mean 'reliability'"),
         ({"published": "gpt3"}, UnknownNameError, "published table"),
         ({"edtors": ["noisy"]}, UnknownNameError, "Did you mean 'editors'"),
-        ({"pairs": [["noisy"]]}, DataError, "a pair of main is .'noisy',.. Expected two names"),
+        ({"pairs": [["noisy"]]}, DataError, "pairs is ..'noisy'... Expected a list of pairs"),
         (["noisy"], DataError, "Expected a mapping"),
     ],
 )

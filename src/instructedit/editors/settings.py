@@ -70,7 +70,7 @@ def _read_number(what: str, kind: type, value: Any, example: Any) -> Any:
     if isinstance(found, bool) or not isinstance(found, int | float) or found != found:
         _refuse(what, value, "a number", example)
     if kind is float:
-        return found
+        return float(found)
     if isinstance(found, float) and not found.is_integer():
         _refuse(what, value, "a whole number", example)
     return int(found)

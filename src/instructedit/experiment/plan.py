@@ -35,6 +35,7 @@ WANTED = {  # what is checked of a value before anything is run; the rest are na
     bool: "true or false",
     str: "a text",
 }
+Pairs = tuple[tuple[str, str], ...]
 UNLEVERED = ("control", "instructed", "fluency", "together", "wordings")  # that leverage has no use for
 MODEL_OPTIONS = ("model", "sites", "blocks", "device", "dtype", "device_map", "start")  # as `load_backbone`
 SEE = "See docs/experiments.md for a plan's entries."
@@ -105,6 +106,10 @@ def _make(kind: type[Made], values: Any, place: str) -> Made:
         made[name] = _as_tuple(value) if get_origin(wanted) is tuple else value
         if wanted in WANTED and not isinstance(value, wanted):
             raise DataError(f"{place}: {name} is {value!r}. Expected {WANTED[wanted]}. {SEE}")
+        if wanted == Values:
+            _mapping(value or {}, f"{place}.{name}")
+        if wanted == Pairs and any(not isinstance(x, tuple) or len(x) != 2 for x in made[name]):
+            raise DataError(f"{place}: {name} is {value!r}. Expected a list of pairs of names. {SEE}")
     return kind(**made)
 
 
@@ -155,10 +160,7 @@ def _check_table(plan: Plan, title: str, table: TableSpec) -> None:
     _check(f"measure in the figure of {title}", table.figure, drawable)
     _check(f"published table in the table {title}", table.published, published_names())
     rivals = list(table.names(table.compare))
-    for pair in table.pairs:
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            raise DataError(f"a pair of {title} is {pair!r}. Expected two names ({table.compare}). {SEE}")
-        _check(f"{table.compare} in a pair of {title}", pair, rivals)
+    _check(f"{table.compare} in a pair of {title}", [n for pair in table.pairs for n in pair], rivals)
 
 
 def _check_editor(plan: Plan, name: str, editor: EditorSpec) -> None:
@@ -168,8 +170,6 @@ def _check_editor(plan: Plan, name: str, editor: EditorSpec) -> None:
         raise DataError(f"editor {name}: found {told}. Expected one of method, file and train. {SEE}")
     if editor.steps is not None and (not editor.train or editor.steps < 1):
         raise DataError(f"editor {name}: steps is {editor.steps}. Expected 1 or more, of a training.")
-    for part in ("settings", "set"):
-        _mapping(getattr(editor, part), f"editors.{name}.{part}")
     _check(f"method of the editor {name}", [editor.method] if editor.method else [], _methods())
     _check(f"training data of {name}", [editor.data] if editor.train else [], list(plan.training))
 
