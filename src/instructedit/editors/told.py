@@ -13,7 +13,7 @@ from instructedit.editors.covariance import remember
 from instructedit.editors.location import early_outputs
 from instructedit.types import EditCase
 
-DEPTH, DEEP = 0.47, 0.75  # shares of the blocks: wordings that were left out were told apart best there
+DEPTH, DEEP = 0.47, 0.6  # shares of the blocks, at which wordings that were left out are told apart well
 NARROW = -0.6  # an instruction read below this is of narrow scope; where in doubt, a wide one is meant
 ERASES = 0.6  # one read above this asks for an erasure; where in doubt, none is meant
 
