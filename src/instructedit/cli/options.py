@@ -40,7 +40,7 @@ class Sample:
     """Which records are taken, and the seed of everything drawn at random."""
 
     limit: Count | None = None
-    """Take this many records at the most."""
+    """Take this many records of each file at the most."""
 
     seed: int = 0
     """Seed of everything that is drawn at random."""
