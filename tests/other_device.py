@@ -107,6 +107,8 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 def _refuse_mixed(name: str, args: Sequence[Any], tensors: Sequence[Tensor]) -> None:
     """A single number of the CPU goes with anything, and so do indices."""
     if name.rstrip("_") in INDEXES:
+        if tensors and not isinstance(args[0], Elsewhere):
+            raise RuntimeError(f"{name} takes tensors of two devices: the indices lie elsewhere")
         tensors = [x for x in args if isinstance(x, Tensor)] if tensors else []
     places = {isinstance(x, Elsewhere) for x in tensors if x.dim()}
     if len(places) > 1:

@@ -8,7 +8,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from instructedit.experiment.claims import TOKEN, Claims, owner, started
+from instructedit.experiment.claims import TOKEN, Claims, owner
+from instructedit.processes import started
 
 
 def test_of_many_claimants_one_at_the_most_has_the_claim(tmp_path: Path) -> None:

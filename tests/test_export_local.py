@@ -53,27 +53,36 @@ def test_an_answer_that_rounding_takes_away_is_told(wide):
     texts = edit_texts(CASES)
     before = text_logits(wide.model, wide, texts)
     edited, rounded = ([rows.clone() for rows in before] for _ in range(2))
-    for rows, case in zip(edited, CASES, strict=True):
-        row = rows[len(wide.text(case.prompt).ids) - 1]
-        row[(row.argmax() + 1) % len(row)] = row.max() + 1
+    for rows, case, text in zip(edited, CASES, texts, strict=True):
+        for place in range(len(wide.text(case.prompt).ids) - 1, len(rows) - 1):
+            rows[place, wide.text(text).ids[place + 1]] = rows.max() + 1
     for kept in range(len(CASES)):
         with pytest.raises(ModelError, match=f"it keeps {kept} of 3 edits' answers.*{CASES[kept].prompt}"):
             check_answers(wide, CASES, edited, rounded, "it")
         rounded[kept] = edited[kept] + 1e-3
+        rounded[kept][0] = 0.0  # no token of the answer
     assert check_answers(wide, CASES, edited, rounded, "it") == ("3 of 3 edits' answers kept",)
     assert check_answers(wide, CASES, before, before, "it") == ()
 
 
+def test_an_answer_that_was_never_given_cannot_be_lost(wide):
+    before = text_logits(wide.model, wide, edit_texts(CASES))
+    other = [rows.clone() for rows in before]
+    for rows in other:
+        rows[:, 3] = rows.max() + 1
+    assert check_answers(wide, CASES, other, before, "it") == ()
+
+
 def test_a_merged_model_that_lost_an_answer_is_not_kept(wide, tmp_path, monkeypatch):
-    delta = local_delta(wide, (30.0,))
-    assert (
-        "1 of 1 edits' answers kept" in save_merged(delta, tmp_path / "whole", wide, cases=CASES[:1]).checks
-    )
+    case, delta = CASES[0], local_delta(wide)
+    (wanted,) = wide.text(case.prompt, case.wanted).targets
+    given = LowRankDelta(delta.a, dict.fromkeys(delta.b, 300 * wide.head.weight[wanted][None, :, None]))
+    assert "1 of 1 edits' answers kept" in save_merged(given, tmp_path / "whole", wide, cases=[case]).checks
     for name in ("check_weights", "check_agreement"):  # as if half precision explained so much
         monkeypatch.setattr(f"instructedit.export.merged.{name}", lambda *_: 0.0)
     monkeypatch.setattr("instructedit.export.merged._merged_weights", lambda _d, b: b.model.state_dict())
     with pytest.raises(ModelError, match="keeps 0 of 1 edits' answers"):
-        save_merged(delta, tmp_path / "lost", wide, cases=CASES[:1])
+        save_merged(given, tmp_path / "lost", wide, cases=[case])
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
 
 

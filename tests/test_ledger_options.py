@@ -164,7 +164,7 @@ def test_a_replacement_that_would_change_nothing_is_refused(cli: Run, store: Pat
 
 
 def test_a_dry_run_says_that_no_model_has_read_the_words(cli: Run, store: Path) -> None:
-    code, text, _ = cli("store", "add", ERASE["prompt"], "Rome", "--dry-run")
+    code, text, _ = cli("store", "add", ERASE["prompt"], "Rome", "--instruction", "Forget this.", "--dry-run")
     assert (code, "No model has read the instructions yet" in " ".join(text.split())) == (0, True)
 
 

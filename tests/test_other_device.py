@@ -68,6 +68,8 @@ def test_mixing_is_seen() -> None:
         assert x.cpu().device == torch.device("cpu")
         with pytest.raises(RuntimeError, match="two devices"):
             x + torch.ones(2, 3)
+        with pytest.raises(RuntimeError, match="indices lie elsewhere"):
+            torch.ones(3)[torch.tensor([0]).to(device)]
 
 
 def test_an_edit_is_read_told_and_polished(away: Backbone) -> None:

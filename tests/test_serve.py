@@ -34,7 +34,7 @@ def test_a_dry_run_says_where_and_what(cli: Run) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "option", "name"),
-    [("gradio", [], "page"), ("peft", [], "page"), ("mcp", ["--mcp"], "mcp")],
+    [("gradio", [], "page"), ("mcp", ["--mcp"], "mcp")],
 )
 def test_a_missing_extra_is_one_clear_error(
     cli: Run, monkeypatch: pytest.MonkeyPatch, missing: str, option: list[str], name: str

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instructedit.errors import OutputError
+from instructedit.processes import started
 from instructedit.storage import (
     _beside,
     cannot_write,
@@ -166,12 +167,13 @@ def test_a_store_is_never_replaced(tmp_path: Path, inside: str) -> None:
 
 def test_what_other_processes_are_at_is_left_alone(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    begun = _beside(tmp_path / "result", "new").name
+    begun, mine = _beside(tmp_path / "result", "new").name, f"-{os.getpid()}-{started(os.getpid())}."
     places = {
-        "begun": begun.replace(f"-{os.getpid()}.", f"-{child.pid}."),
-        "elsewhere": begun.replace(f"-{os.getpid()}.", "x-1."),  # another machine's
+        "begun": begun.replace(mine, f"-{child.pid}-{started(child.pid)}."),
+        "elsewhere": begun.replace(mine, "x-1-1."),  # another machine's
         "other": f".result{begun.removeprefix('.result')}.old",  # of another name
         "mine": ".result.notes",
+        "again": begun.replace(mine, f"-{os.getpid()}-1."),  # of another process that had this one's number
     }
     for name in places.values():
         (tmp_path / name).mkdir()

@@ -21,6 +21,7 @@ from instructedit.instructions.banks import load_banks, load_words
 from instructedit.training.told import teach_told, teach_told_file
 from instructedit.types import EditCase, Probe
 from tiny_editors import distance, tiny_case, tiny_cases, tiny_editor, tiny_opinion
+from tiny_models import tiny_model, tiny_tokenizer
 
 CASE = EditCase("The name of the spouse of Ann Lee is", "Rome", "Ann Lee")
 POLISH = PolishConfig(steps=2, fit=2, keep=3, names=4, breadth=2, scoped=True)
@@ -181,8 +182,10 @@ def test_instructions_are_read_at_their_depth_wherever_the_sites_are(llama: Back
     words = ["Forget it.", "Change this fact, and nothing else."]
     for see in (kind_states, scope_states):
         assert torch.equal(see(high, words), see(llama, words))
-    early, deep = kind_states(high, words).chunk(2, dim=1)
-    assert not torch.allclose(early, deep)  # two depths
+    model = tiny_model("llama", num_hidden_layers=8)  # where the depths are two blocks
+    tall = Backbone(model, tiny_tokenizer(), find_sites(model, "blocks=7"), llama.start_ids)
+    early, deep = kind_states(tall, words).chunk(2, dim=1)
+    assert not torch.allclose(early, deep)
 
 
 def test_an_editor_that_reads_nothing_cannot_be_told(llama: Backbone) -> None:

@@ -7,8 +7,8 @@ from instructedit.errors import OutputError
 EXTRAS = {  # by extra, what is imported and the name that it is installed by
     "eval": {"lm_eval": "lm-eval"},
     "export": {"peft": "peft"},
-    "mcp": {"mcp": "mcp", "peft": "peft"},
-    "page": {"gradio": "gradio", "peft": "peft"},
+    "mcp": {"mcp": "mcp"},
+    "page": {"gradio": "gradio"},  # without peft all but the download of an adapter works
     "plot": {"sklearn": "scikit-learn", "matplotlib": "matplotlib"},
 }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instructedit.errors import DataError, InstructEditError, OutputError, one_line
+from instructedit.processes import runs, started
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,7 +128,10 @@ def check_place(path: Path, *, force: bool, hint: str = FORCED) -> Path | None:
     except OSError as error:  # what lies around it may not be looked into
         raise cannot_write(path, error) from error
     if there is not None and not force:
-        raise OutputError(f"{path} exists already. {hint}")
+        aside = (
+            "" if there == path else f", set aside as {there} by a process that was killed: move it back, or"
+        )
+        raise OutputError(f"{path} exists already{aside or '.'} {hint}")
     if there is not None and there.is_dir() and (store := next(there.rglob(STORE), None)):
         raise OutputError(
             f"{store.parent} is a store, the record of edits, and is not replaced. Choose another place, or "
@@ -138,7 +142,8 @@ def check_place(path: Path, *, force: bool, hint: str = FORCED) -> Path | None:
 
 def _beside(path: Path, sort: str) -> Path:
     """A name beside `path` for what is being made (new) or replaced (old); it says by which process."""
-    return path.parent / f".{path.name}.{_host()}-{os.getpid()}.{secrets.token_hex(4)}.{sort}"
+    own = f"{_host()}-{os.getpid()}-{started(os.getpid())}"
+    return path.parent / f".{path.name}.{own}.{secrets.token_hex(4)}.{sort}"
 
 
 def _host() -> str:
@@ -147,23 +152,12 @@ def _host() -> str:
 
 def _stopped(path: Path, sort: str) -> list[Path]:
     """What `_beside` named for `path` in processes of this machine that are gone."""
-    form = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(_host())}-([0-9]{{1,9}})\.[0-9a-f]+\.{sort}")
+    own = rf"{re.escape(_host())}-([0-9]{{1,9}})-([0-9]*)"
+    form = re.compile(rf"\.{re.escape(path.name)}\.{own}\.[0-9a-f]+\.{sort}")
     with suppress(OSError):  # the folder around it is not there, or cannot be read
         found = [(place, form.fullmatch(place.name)) for place in path.parent.iterdir()]
-        return [place for place, made in found if made and not _runs(int(made[1]))]
+        return [place for place, made in found if made and not runs(int(made[1]), made[2])]
     return []
-
-
-def _runs(process: int) -> bool:
-    if os.name != "posix":
-        return True  # elsewhere the question would end it
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # another user's
-    return True
 
 
 def _clear(path: Path) -> None:

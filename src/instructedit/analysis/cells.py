@@ -10,7 +10,7 @@ from instructedit.analysis.correlation import correlate
 
 OF_A_CELL = ("recall", "silhouette", "within", "gap")  # what the analysis knows of each task alone
 OTHER = "other"
-Place = tuple[str, str]  # task, and what was told: right, none or other
+Place = tuple[str, str]  # task, and what was told: right or none
 
 
 def join_cells(

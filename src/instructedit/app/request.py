@@ -15,7 +15,7 @@ from instructedit.data.anchors import load_anchor_book, make_other_anchors
 from instructedit.data.fact_table import load_facts
 from instructedit.data.subjects import subject_of
 from instructedit.errors import DataError, unknown_name
-from instructedit.ledger.requests import Told, read_told
+from instructedit.ledger.requests import SAID, Told, read_told
 from instructedit.types import EditCase, Kind, Probe, Scope, Sentiment
 
 LONGEST = 2000  # characters of one text
@@ -126,10 +126,13 @@ def read_upload(name: str, content: str, size: int | None = None) -> tuple[list[
     for place, (case, said) in enumerate(zip(cases, told, strict=True), 1):
         try:
             _check_case(case)
-            check_text(said.by, LONGEST_NAME)
-            check_text(said.note)
         except DataError as error:
             raise DataError(f"{name}, edit {place}: {error}") from None
+        for field in SAID:
+            try:
+                check_text(getattr(said, field))
+            except DataError as error:
+                raise DataError(f"{name}, edit {place}, field {field}: {error}") from None
     return cases, told
 
 

@@ -43,12 +43,14 @@ def tell_positions(backbone: Backbone, mask: Int[Tensor, "b s"], count: int) -> 
     return {"position_ids": places} if takes_positions(backbone) else {}
 
 
-def _batches(backbone: Backbone, texts: Sequence[Text]) -> Iterator[list[int]]:
+def _batches(backbone: Backbone, texts: Sequence[Text], new: int) -> Iterator[list[int]]:
+    """Texts of like length; one that fills the context before `new` tokens are added goes alone."""
     even = not takes_positions(backbone)
     batch: list[int] = []
     for index in sorted(range(len(texts)), key=lambda i: len(texts[i].ids)):
         uneven = even and bool(batch) and len(texts[index].ids) != len(texts[batch[0]].ids)
-        if len(batch) == PROMPTS or uneven:
+        full = bool(batch) and len(texts[index].ids) + new > backbone.context
+        if len(batch) == PROMPTS or uneven or full:
             yield batch
             batch = []
         batch.append(index)
@@ -74,7 +76,7 @@ def continue_texts(
     batches of equal length.
     """
     found = {}
-    for batch in _batches(backbone, texts):
+    for batch in _batches(backbone, texts, max_new_tokens):
         with under(batch):
             made = _continue(backbone, [texts[place] for place in batch], max_new_tokens, first_line, ends)
         found.update(zip(batch, made, strict=True))

@@ -6,11 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from instructedit.cli.application import make_app
 from instructedit.cli.options import COMMON, Common
 from instructedit.errors import InstructEditError, OutputError
+from instructedit.storage import cannot_write
 
 USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
@@ -46,7 +48,8 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         if debug or error.errno not in REFUSED:
             raise
-        return _complain(f"cannot write: {error}. Free some space.", OutputError.exit_code, as_json=as_json)
+        refused = cannot_write(Path(error.filename or "the output"), error)
+        return _complain(str(refused), OutputError.exit_code, as_json=as_json)
 
 
 def _execute(command: Callable[..., Any], bound: Any) -> int:

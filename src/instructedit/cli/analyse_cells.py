@@ -18,13 +18,18 @@ def read_beside(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
     Errors: `DataError` for a folder that holds none.
     """
+    from instructedit.analysis.cells import OTHER
     from instructedit.storage import read_json
 
     cells: list[dict[str, Any]] = []
     for folder in folders:
         try:
             found = read_json(folder / NUMBERS)
-            cells += [{**cell, "checksum": found["checksum"]} for cell in found["cells"]]
+            cells += [
+                {**cell, "checksum": found["checksum"]}
+                for cell in found["cells"]
+                if cell["condition"] != OTHER
+            ]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{folder} holds no cells: {one_line(error)}. Expected the --out of an analysis with --cells."

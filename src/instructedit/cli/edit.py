@@ -167,7 +167,9 @@ def _plan(cases: Sequence[EditCase]) -> Report:
 
     rows = [(case.kind, case.scope, case.prompt, case.target_new or case.sentiment) for case in cases]
     table = make_table("Would edit", ("kind", "scope", "prompt", "target"), rows)
-    return Report({"edits": [case_to_record(case) for case in cases], "unread": UNREAD}, [table, UNREAD])
+    unread = [UNREAD] if any(case.instruction for case in cases) else []
+    data = {"edits": [case_to_record(case) for case in cases], **({"unread": UNREAD} if unread else {})}
+    return Report(data, [table, *unread])
 
 
 def _report(

@@ -196,8 +196,18 @@ def _measure(
         rows, summary = list(result.rows), {"tasks": result.summary}
         tables.append(format_summary(result.summary))
     if asking.leverage or asking.contrast:
-        options = {"split": asking.split, "batch": asking.batch, "seed": seed, "cache": cache}
-        lever = measure_leverage(backbone, editor, cases, contrasts=asking.contrast, **options)
+        lever = measure_leverage(
+            backbone,
+            editor,
+            cases,
+            contrasts=asking.contrast,
+            split=asking.split,
+            batch=asking.batch,
+            seed=seed,
+            max_probes=asking.max_probes,
+            max_replies=asking.max_replies,
+            cache=cache,
+        )
         rows += lever.rows
         summary["leverage"] = lever.summary
         tables.append(format_leverage(lever.summary))

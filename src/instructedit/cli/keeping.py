@@ -58,10 +58,10 @@ def check_file(path: Path | None, *, force: bool) -> None:
     """
     if path is None:
         return
-    there = check_place(path, force=force)
-    _check_around(path)
-    if there is not None and there.is_dir():
+    if path.is_dir():
         raise OutputError(f"{path} is a folder, and a file is to be written. Name another place.")
+    check_place(path, force=force)
+    _check_around(path)
 
 
 def _check_around(path: Path) -> None:

@@ -58,7 +58,7 @@ class Loop:
     retrain: Switch = False
     """Train an editor with every round's descriptions and score with that, the paper's way."""
 
-    retrain_steps: int = 200
+    retrain_steps: Count = 200
     """Steps of each of these trainings."""
 
     training: str = "instructedit"
@@ -132,7 +132,7 @@ def describe_settings(
     from instructedit.making.trace import digest
 
     cases = [asdict(case) for part in (records.rest, records.validation, records.check) for case in part]
-    trained = [loop.training, loop.retrain_steps, *_file_digest(Path(loop.training))]
+    trained = ["pass alone", loop.training, loop.retrain_steps, *_file_digest(Path(loop.training))]
     trial = trained if loop.retrain else [_editor_digest(loop), *loop.setting]
     return {
         "task": task,

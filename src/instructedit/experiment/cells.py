@@ -101,6 +101,7 @@ class Keys:
             "data": self.sources.data(cell.data, condition).digest,
             "condition": {**asdict(condition), "title": "", "wordings": told},
             "seed": cell.seed,
+            **({"asked": plan.sample} if plan.sample or cell.seed else {}),  # wordings and replies
             "limit": plan.limit,
             "cache": plan.cache,
         }

@@ -5,10 +5,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from instructedit.processes import runs, started
 
 TOKEN = uuid4().hex  # of this process: a claim with its number and another token is of one that is gone
 UNWRITTEN = 60.0  # seconds after which a claim that names nobody is taken for a dead one
@@ -69,17 +71,6 @@ def owner() -> dict[str, Any]:
     return {"pid": pid, "host": socket.gethostname(), "token": TOKEN, "since": started(pid)}
 
 
-def started(pid: int) -> str:
-    """When a process was started, in the system's own ticks; empty where the system does not tell.
-
-    Numbers are given again, the pair is not: a container that is started anew has the old ones at once.
-    """
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
 def is_dead(path: Path) -> bool:
     """Whether the process behind a claim is known to be gone; one that cannot be asked counts as alive."""
     try:
@@ -96,9 +87,4 @@ def is_dead(path: Path) -> bool:
         return False
     if pid == os.getpid():
         return token != TOKEN
-    with suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-    return bool(since) and started(pid) not in ("", since)
+    return not runs(pid, since)

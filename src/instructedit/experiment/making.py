@@ -86,9 +86,12 @@ def _ordinary(text: str | None) -> Values:
     if text == "":
         return {"ordinary": plain_digest()}
     try:
-        return {"ordinary": sha256_file(Path(text).expanduser())}
+        return {"ordinary": sha256_file(Path(text))}
     except OSError as error:
-        raise DataError(f"cannot read the ordinary text {text}: {error.strerror}.") from error
+        raise DataError(
+            f"cannot read the ordinary text {text}: {error.strerror}. Expected a text or JSON-lines "
+            "file, named from the folder in which the run is started."
+        ) from error
 
 
 def editor_file(spec: EditorSpec) -> Path:

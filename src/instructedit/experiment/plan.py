@@ -107,7 +107,7 @@ def _make(kind: type[Made], values: Any, place: str) -> Made:
         if wanted in WANTED and not isinstance(value, wanted):
             raise DataError(f"{place}: {name} is {value!r}. Expected {WANTED[wanted]}. {SEE}")
         if wanted == Values:
-            _mapping(value or {}, f"{place}.{name}")
+            made[name] = _mapping({} if value is None else value, f"{place}.{name}")
         if wanted == Pairs and any(not isinstance(x, tuple) or len(x) != 2 for x in made[name]):
             raise DataError(f"{place}: {name} is {value!r}. Expected a list of pairs of names. {SEE}")
     return kind(**made)

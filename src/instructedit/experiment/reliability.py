@@ -24,14 +24,16 @@ def read_reliability(run: RunFolder, editor: str, split: str) -> dict[tuple[str,
     plan = parse_plan(stored["plan"])
     if editor not in plan.editors:
         raise unknown_name("editor of the run", editor, list(plan.editors))
-    results, found = Results(run, stored["keys"]), {}
+    results, found, part = Results(run, stored["keys"]), {}, {}
     for cell in all_cells(plan):
         condition = plan.conditions[cell.condition]
         if cell.editor == editor and _is_single(condition, split):
             for case, values in (results.measures(cell) or {}).get(MEASURE, {}).items():
                 task = case.task if isinstance(case, CaseKey) else ""
                 place = (stored["checksums"].get(cell.model, ""), task, condition.control)
-                found.setdefault(place, []).append(fmean(values))
+                kept = part if condition.fluency or condition.limit else found
+                kept.setdefault(place, []).append(fmean(values))
+    found = {**part, **found}  # some cases stand for a place where not all were asked, and never beside all
     if not found:
         raise DataError(
             f"{run.path} has no finished cell of {editor} with the wordings {split}. Expected a run of it: "
@@ -42,5 +44,4 @@ def read_reliability(run: RunFolder, editor: str, split: str) -> dict[tuple[str,
 
 def _is_single(condition: Condition, split: str) -> bool:
     other = condition.leverage or condition.together or condition.wordings
-    other = other or condition.fluency or condition.limit  # the same cases once more, some of them
     return not other and condition.split == split

@@ -113,7 +113,7 @@ class Bench:
             for one in settings:
                 if one not in known:
                     made = self.attempt(one, Path(place))
-                    chosen = replace(chosen, tries=(*chosen.tries, made))
+                    chosen = replace(chosen, tries=_in_order((*chosen.tries, made), settings))
                     chosen.save(path)
                     say(f"{one}: {made.error or f'{100 * (made.score or 0.0):.1f}'}, {made.seconds:.0f} s")
         return chosen
@@ -138,6 +138,12 @@ class Bench:
             return self.loaded, make_method(self.method, settings)
         self.loaded, editor = self.load(settings)
         return self.loaded, editor
+
+
+def _in_order(tries: Sequence[Try], settings: Sequence[Values]) -> tuple[Try, ...]:
+    """In the order of the settings, the method's own first, whenever each was tried; others behind."""
+    place = {repr(one): number for number, one in enumerate(settings)}
+    return tuple(sorted(tries, key=lambda one: place.get(repr(one.settings), len(place))))
 
 
 def score_rows(rows: Sequence[Row]) -> tuple[float, dict[str, float]]:

@@ -20,19 +20,21 @@ def check_answers(
 ) -> tuple[str, ...]:
     """How many of the edits' own answers are kept, in words; nothing where the edits give none of their own.
 
-    `expected` and `found` are the logits of the edited model and of `what` on `edit_texts(cases)`. An answer
-    is kept where all its tokens that the edit makes the likeliest still are.
+    `expected` and `found` are the logits of the edited model and of `what` on `edit_texts(cases)`. Answers
+    count that the edited model gives whole and the unedited one does not.
     Errors: `ModelError` that names an answer which is lost.
     """
-    before = text_logits(backbone.model, backbone, edit_texts(cases))
+    texts = edit_texts(cases)
+    before = text_logits(backbone.model, backbone, texts)
     kept = 0
     lost: list[EditCase] = []
-    for case, *logits in zip(asked_edits(cases), before, expected, found, strict=True):
-        old, new, made = (rows[_answer(backbone, case)].argmax(-1) for rows in logits)
-        changed = new != old
-        if not case.wanted or not bool(changed.any()):
+    for case, text, *logits in zip(asked_edits(cases), texts, before, expected, found, strict=True):
+        start = len(backbone.text(case.prompt).ids) if case.prompt else 1
+        wanted = torch.tensor(backbone.text(text).ids[start:])
+        old, new, made = (torch.equal(rows[start - 1 : -1].argmax(-1), wanted) for rows in logits)
+        if not case.wanted or old or not new:
             continue
-        if torch.equal(new[changed], made[changed]):
+        if made:
             kept += 1
         else:
             lost.append(case)
@@ -43,8 +45,3 @@ def check_answers(
             "(--dtype), or export an adapter (--to lora or --to gguf), which is not rounded."
         )
     return (f"{kept} of {kept} edits' answers kept",) if kept else ()
-
-
-def _answer(backbone: Backbone, case: EditCase) -> slice:
-    """The positions of a text at which the tokens of its answer are foretold."""
-    return slice(len(backbone.text(case.prompt).ids) - 1 if case.prompt else 0, -1)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from instructedit.errors import OutputError
 from instructedit.storage import cannot_write
 
 LOCK = "lock"
+LOOKS = (0.02, 0.05, 0.1)  # seconds that a look at the lock may take
 
 
 @contextmanager
@@ -50,9 +52,19 @@ def is_held(folder: Path) -> bool:
     return False
 
 
+def _try(handle: int) -> None:
+    """Lock; whoever only looks whether there is a writer is waited for."""
+    for wait in LOOKS:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(wait)
+    return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _take(handle: int, folder: Path) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _try(handle)
     except BlockingIOError as error:
         holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
         raise OutputError(

@@ -52,7 +52,7 @@ def read_told(path: Path, cases: Sequence[EditCase], task: str = "auto", *, seed
     reads the edits tells of them.
     """
     told: dict[object, Told] = {}
-    for place, record in read_records(path):
+    for place, record in read_records(path) if path.is_file() else ():  # a pipe is read once
         said = _said(record) if isinstance(record, dict) else Told()
         if said == Told():
             continue

@@ -86,10 +86,9 @@ def _names(files: Sequence[Path]) -> list[str]:
     if len({*files}) < len(files):
         twice = next(file for file in files if files.count(file) > 1)
         raise DataError(f"{twice.parent.name}/{twice.name} was named twice. Expected each summary once.")
-    deep = next(
-        n for n in range(1, 99) if len({file.parts[-1 - n : -1] for file in files}) == len(files) or n == 98
-    )
-    return ["/".join(file.parts[-1 - deep : -1]) for file in files]
+    places = [f.parts[:-1] if f.name == SUMMARY_FILE else (*f.parts[:-1], f.stem) for f in files]
+    deep = next(n for n in range(1, 99) if len({place[-n:] for place in places}) == len({*places}) or n == 98)
+    return ["/".join(place[-deep:]) for place in places]
 
 
 def _read(path: Path, name: str) -> Evaluation:

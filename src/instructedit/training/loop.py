@@ -230,7 +230,7 @@ class Run:
         if not lessons or score > progress.best:
             progress.best, progress.best_step, progress.stale = score, progress.step, 0
             self._keep(score, readings)
-        return {"validation": score, **readings}
+        return {"validation": score, **readings} if readings else {}
 
     def _keep(self, score: float, readings: dict[str, float]) -> None:
         facts = {
@@ -238,7 +238,7 @@ class Run:
             "config": self.config.to_dict(),
             "seed": self.config.seed,
             "step": self.progress.step,
-            "validation": {"score": score, **readings},
+            "validation": {"score": score, **readings} if readings else {},  # without lessons there is none
         }
         if self.accelerator.is_main_process:
             save_editor(self.module.editor, self.out / EDITOR, self.module.backbone, facts)

@@ -96,6 +96,8 @@ def _plan_only(
 
     store = Store(folder)
     made = show_plan(_plan(store, cases, conflicts, _find_old(store, replacing)))
+    if not any(case.instruction for case in cases):
+        return made
     return replace(made, data={**made.data, "unread": UNREAD}, shown=[*made.shown, UNREAD])
 
 
