@@ -173,9 +173,9 @@ def test_what_other_processes_are_at_is_left_alone(tmp_path: Path) -> None:
         "elsewhere": begun.replace(mine, "x-1-1."),  # another machine's
         "other": f".result{begun.removeprefix('.result')}.old",  # of another name
         "mine": ".result.notes",
-        "again": begun.replace(mine, f"-{os.getpid()}-1."),  # of another process that had this one's number
     }
-    for name in places.values():
+    again = begun.replace(mine, f"-{os.getpid()}-1.")  # of another process that had this one's number
+    for name in (*places.values(), again):
         (tmp_path / name).mkdir()
     with new_folder(tmp_path / "result"):
         pass

