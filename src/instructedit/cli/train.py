@@ -187,8 +187,9 @@ def read_settings(
 
 def _parse_change(change: str) -> dict[str, Any]:
     path, mark, text = change.partition("=")
+    value: Any = None
     try:
-        value: Any = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         mark = ""
     if not mark or not path.strip():

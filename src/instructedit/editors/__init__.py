@@ -79,7 +79,8 @@ def _load_on_sites(settings: dict[str, Any], own: bool) -> "Backbone":
     except SitesError as error:
         if not own:
             raise
+        any_site: dict[str, Any] = {**settings, "sites": None, "blocks": 1}
         try:
-            return load_backbone(**{**settings, "sites": None, "blocks": 1})
+            return load_backbone(**any_site)
         except ModelError:
             raise error from None

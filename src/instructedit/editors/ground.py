@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -131,7 +132,7 @@ def _linear(backbone: Backbone, name: str) -> tuple[Float[Tensor, "d_in d_out"],
     site = next(site for site in backbone.sites if site.name == name)
     bias, device = getattr(module, "bias", None), backbone.device
     constants = torch.zeros(site.d_out, device=device) if bias is None else bias.float().to(device)
-    weight = module.weight
+    weight: Any = module.weight
     if weight.is_floating_point() and weight.element_size() > 1:
         rows = weight.float() if is_transposed(module) else weight.float().mT
         return rows.to(device).contiguous(), constants

@@ -61,7 +61,7 @@ def read_value(what: str, kind: Any, value: Any, example: Any = None) -> Any:
 
 
 def _read_number(what: str, kind: type, value: Any, example: Any) -> Any:
-    found = value
+    found: Any = value
     if isinstance(value, str):
         try:
             found = float(value)
@@ -71,7 +71,7 @@ def _read_number(what: str, kind: type, value: Any, example: Any) -> Any:
         _refuse(what, value, "a number", example)
     if kind is float:
         return float(found)
-    if isinstance(found, float) and not found.is_integer():
+    if found % 1:  # of an infinite number this is none, and counts
         _refuse(what, value, "a whole number", example)
     return int(found)
 
