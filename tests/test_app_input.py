@@ -86,7 +86,7 @@ BAD_FILES = {
     "way out": ("../../edits.jsonl", "{", "line 1"),
     "long question": ("edits.jsonl", record(rephrase_prompt="A" * 3000), "edit 1: a text has 3,000"),
     "long reply": ("edits.jsonl", record(probes=[probe("B", ["C" * 3000])]), "edit 1: a text has 3,000"),
-    "long name": ("edits.jsonl", record(by="A" * 200), "edit 1: a text has 200"),
+    "long name": ("edits.jsonl", record(by="A" * 3000), "edit 1, field by: a text has 3,000"),
     "many questions": ("edits.jsonl", record(probes=[probe("B", ["C"])] * 300), "300 questions"),
 }
 

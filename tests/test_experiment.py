@@ -52,7 +52,7 @@ CHANGES: list[tuple[str, Any, bool]] = [
     ("conditions", {"right": {"split": "train"}}, True),
     ("conditions", {"right": {"control": "none"}}, True),
     ("cache", False, True),
-    ("sample", 1, False),  # draws nothing without a limit
+    ("sample", 1, True),  # draws wordings and replies, and records under a limit
     ("batch", 3, False),
     ("name", "another", False),
     ("editors", {"noisy": {"method": "noisy", "title": "Noise"}}, False),
