@@ -23,9 +23,8 @@ def join_cells(
     of another kind.
     """
     for row in rows:
-        if (row["stage"], row["site"], row["by"]) != ("delta", ALL_SITES, "task") or row[
-            "condition"
-        ] == OTHER:
+        view = (row["stage"], row["site"], row["by"])
+        if view != ("delta", ALL_SITES, "task") or row["condition"] == OTHER:
             continue
         for task, part in row["by_label"].items():
             if (task, row["condition"]) in reliability:

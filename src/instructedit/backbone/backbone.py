@@ -72,10 +72,18 @@ class Backbone:
         if not missing:
             return self
         if missing not in self._lower:
-            sites = [*find_sites(self.model, ";".join(missing)), *self.sites]
-            named = (self.start_ids, self.name, self.checksum)
-            self._lower[missing] = Backbone(self.model, self.tokenizer, sites, *named)
+            self._lower[missing] = self._with([*find_sites(self.model, ";".join(missing)), *self.sites])
         return self._lower[missing]
+
+    def cut_at(self, names: Collection[str]) -> "Backbone":
+        """The same model with the layers `names` as its only sites, wherever its own are.
+
+        Errors: `ModelError` for layers that the model has not.
+        """
+        return self._with(find_sites(self.model, ";".join(names)))
+
+    def _with(self, sites: Sequence[Site]) -> "Backbone":
+        return Backbone(self.model, self.tokenizer, sites, self.start_ids, self.name, self.checksum)
 
     def above(self, names: Collection[str] | None = None) -> int:
         """The number of the block behind the last one with a site of these `names`, or with any."""

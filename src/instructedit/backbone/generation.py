@@ -35,11 +35,8 @@ def takes_positions(backbone: Backbone) -> bool:
 
 
 def tell_positions(backbone: Backbone, mask: Int[Tensor, "b s"], count: int) -> dict[str, Tensor]:
-    """As an argument, the places of the last `count` tokens in each row's own text, if it is taken.
-
-    No place lies beyond the context: a row that has ended there is run on with others.
-    """
-    places = (mask.cumsum(dim=1) - 1).clamp(0, backbone.context - 1)[:, -count:]
+    """As an argument, the places of the last `count` tokens in each row's own text, if it is taken."""
+    places = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -count:]
     return {"position_ids": places} if takes_positions(backbone) else {}
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone, Text, like_length
 from instructedit.backbone.neurons import Neurons, find_neurons
-from instructedit.backbone.sites import find_sites, is_transposed
+from instructedit.backbone.sites import is_transposed
 from instructedit.editors.ordinary import ordinary_texts
 from instructedit.factors import watch_sites
 
@@ -84,7 +84,7 @@ def survey_blocks(
 
     A `share` of all neurons is spare.
     """
-    top = _cut(backbone, known)
+    top = backbone.cut_at([name for neurons in known for name in neurons.names])
     texts = ordinary_texts(backbone, text)
     some = texts[:: max(1, sum(len(passage.ids) for passage in texts) // count)]
     read = read_rows(top, some, [name for neurons in known for name in (neurons.gate, neurons.down)])
@@ -107,13 +107,6 @@ def _ground(
     squares = (used @ writes).square().mean(1)
     size, usual = float(squares.mean().sqrt()), float(squares.median().sqrt())
     return Ground(top, neurons, rows, ids, one, size, usual, len(writes), spare, reads, writes[spare])
-
-
-def _cut(backbone: Backbone, known: Sequence[Neurons]) -> Backbone:
-    """The model with those neurons' layers as its only sites."""
-    sites = find_sites(backbone.model, ",".join(name for neurons in known for name in neurons.names))
-    named = (backbone.name, backbone.checksum)
-    return Backbone(backbone.model, backbone.tokenizer, sites, backbone.start_ids, *named)
 
 
 def _constant(rows: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:

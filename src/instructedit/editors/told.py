@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from instructedit.backbone import Backbone
-from instructedit.backbone.sites import find_sites
 from instructedit.editors.covariance import remember
 from instructedit.editors.location import early_outputs
 from instructedit.types import EditCase
@@ -76,14 +75,7 @@ def _kind(early: States, deep: States) -> Float[Tensor, "b d2"]:
 
 
 def _states(backbone: Backbone, instructions: Sequence[str], depth: float) -> list[Float[Tensor, "t d"]]:
-    low = remember(backbone, ("told", depth), lambda: _cut(backbone, depth))
+    low = remember(backbone, ("told", depth), lambda: backbone.cut_at(early_outputs(backbone, depth, 1)))
     texts = [low.text(words or " ") for words in instructions]
     skip = len(low.start_ids)
     return [row[min(skip, len(row) - 1) :].float().to(backbone.device) for row in low.encode(texts)]
-
-
-def _cut(backbone: Backbone, depth: float) -> Backbone:
-    """The model cut at that depth, wherever the sites of its editor are."""
-    sites = find_sites(backbone.model, ";".join(early_outputs(backbone, depth, 1)))
-    named = (backbone.name, backbone.checksum)
-    return Backbone(backbone.model, backbone.tokenizer, sites, backbone.start_ids, *named)

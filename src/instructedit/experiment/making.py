@@ -75,7 +75,7 @@ def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -
     settings: dict[str, Any] = {"kind": config.editor.kind, **config.to_dict()}
     for part in (settings, settings["editor"]):  # no training of a plan teaches opinions
         part.pop("stance")
-    own = _ordinary(getattr(config.editor, "text", "") or None)  # the package's is in every key
+    own = _ordinary(config.editor.text or None)  # the package's is in every key
     return {"train": settings, "data": sources.training(spec.data).digest, **own}
 
 
