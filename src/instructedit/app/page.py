@@ -52,9 +52,9 @@ def make_page(functions: Functions) -> gr.Blocks:
         opened = page.load(begin, frame.token, frame.token, js=FIND, **PRIVATE)
         opened.then(None, frame.token, None, js=KEEP, **PRIVATE)
         opened.then(redraw, frame.token, outputs, **PRIVATE, show_progress="hidden")
-        for event in frame.changes:
-            for follow in (event.then, event.failure):  # gradio's `then` is passed over after an error
-                follow(redraw, frame.token, outputs, **PRIVATE, show_progress="hidden")
+        # After an error gradio passes `then` over: edits are as they were, but the list shows another editor.
+        for follow in (*(event.then for event in frame.changes), frame.chosen.failure):
+            follow(redraw, frame.token, outputs, **PRIVATE, show_progress="hidden")
     page.queue(default_concurrency_limit=AT_ONCE)
     return page
 
