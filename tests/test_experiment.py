@@ -10,7 +10,7 @@ from experiment_plans import CALLS, DURING, plan_values, register, run, start, w
 from instructedit.editors import ordinary
 from instructedit.editors.editor_file import read_header
 from instructedit.errors import DataError
-from instructedit.experiment import cells
+from instructedit.experiment import cells, making
 from instructedit.experiment.cost import estimate_costs, format_costs
 from instructedit.experiment.making import describe_editor
 from instructedit.experiment.plan import parse_plan
@@ -78,6 +78,21 @@ def test_other_records_and_another_model_give_another_key(values: dict[str, Any]
     keys.checksums["tiny"] = "another"
     cell, key = first.chosen[0]
     assert len({key, second.chosen[0][1], keys.key(cell)}) == 3
+
+
+def test_what_people_write_is_in_the_key_of_what_is_taught_to_read_it(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values["training"] = {"lands": values["data"]["lands"]}
+    keys = start(values, tmp_path / "run", dry_run=True).workshop.keys
+
+    def described(name: str) -> dict[str, Any]:
+        return describe_editor(EditorSpec(train=name, data="lands"), keys.plan, keys.sources, 0)
+
+    before = {name: described(name) for name in ("mend", "instructedit")}
+    monkeypatch.setattr(making, "asked_digest", lambda: "other words")
+    assert described("mend") == before["mend"]
+    assert described("instructedit") != before["instructedit"]
 
 
 def test_the_packages_ordinary_text_is_in_the_key_of_what_reads_it(

@@ -14,8 +14,12 @@ from instructedit.editors.registry import METHODS, find_method, make_method
 from instructedit.errors import DataError, UnknownNameError
 from instructedit.evaluation.rows import make_row
 from instructedit.experiment.chosen import Chosen, Try, read_chosen, read_search
+from instructedit.experiment.making import training_config
 from instructedit.experiment.plan import parse_plan, read_plan
 from instructedit.experiment.search import find_grid, list_settings, load_grids, score_rows
+from instructedit.experiment.search_training import to_train_on, with_settings
+from instructedit.training.config import named_config
+from instructedit.types import EditCase, Probe
 
 ALL_METHODS = tuple(METHODS)
 
@@ -181,4 +185,66 @@ def test_a_plan_takes_settings_from_the_file_beside_it(tmp_path: Path, records: 
     values["editors"]["noisy"] = {**described, "settings_file": "nowhere.yaml"}
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(DataError, match="instructedit search noisy"):
+        read_plan(path)
+
+
+@pytest.mark.parametrize("name", ["ke", "malmen", "mend", "paper", "instructedit"])
+def test_every_configuration_gets_as_many_tries_its_own_settings_first(name: str) -> None:
+    grid = find_grid(name)
+    settings = list_settings(name, grid)
+    assert len(settings) == load_grids()["tries"]
+    assert with_settings(name, settings[0]) == named_config(name)
+    assert len({str(with_settings(name, one)) for one in settings}) == len(settings)
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'editor.transform.log_step'"):
+        list_settings(name, {"editor.transform.log_stop": [1.0]})
+
+
+def test_a_search_trains_an_editor_for_every_try_on_what_none_is_scored_on(
+    cli: Run, folder: Path, tmp_path: Path
+) -> None:
+    records, out = write_records(tmp_path / "lands.jsonl"), tmp_path / "mend.yaml"
+    where = ("--model", folder, "--start", "none", "--out", out, "--limit", 2, "--steps", 1)
+    command = ("search", "mend", "--data", records, *where, "--grid", "lr=0.0008,0.5")
+    first = cli(*command)
+    assert first.code == 0, first.err
+    found = read_search(out, "mend")
+    assert [one.settings for one in found.tries] == [{"lr": 0.0008}, {"lr": 0.5}]
+    assert found.tries[0].measures != found.tries[1].measures
+    assert (found.facts["cases"], found.facts["steps"]) == (2, 1)
+    own = cli("search", "mend", "--data", records, *where[:-1], 2, "--grid", "lr=0.0008,0.5")
+    assert own.code == 6
+    assert "steps" in own.err
+    for wrong in (("--steps", 0), ("--sites", "blocks=0")):
+        assert cli("search", "mend", "--data", records, *where[:-2], *wrong).code == 3
+    refused = cli("search", "rome", "--data", records, *where[:-2], "--own")
+    assert refused.code == 3
+    assert "--own" in refused.err
+
+
+def test_what_is_trained_on_has_no_subject_and_no_question_of_what_is_scored() -> None:
+    near = Probe("locality", "Bob is", ("a",))
+    scored = [EditCase("Ann is", "old", "Ann", probes=(near,))]
+    cases = [EditCase("ann was", "young", "ann"), EditCase("Cid is", "here", "Cid"), *scored]
+    text = [Probe("locality", "bob is?", ("b",)), Probe("locality", "Dan is", ("c",))]
+    taught = to_train_on(cases, text, scored)
+    assert taught.cases == (cases[1],)
+    assert taught.text == (text[1],)
+
+
+def test_a_plan_trains_with_the_settings_of_the_file_beside_it(
+    tmp_path: Path, records: Path, folder: Path
+) -> None:
+    Chosen("mend", {}, (Try({"lr": 0.5, "editor.transform.rank": 8}, 0.9),)).save(tmp_path / "mend.yaml")
+    described: dict[str, Any] = {"train": "mend", "data": "lands", "settings_file": "mend.yaml"}
+    values = plan_values(folder, records, training={"lands": {"files": [str(records)]}})
+    values["editors"] = {"mend": {**described, "set": {"editor": {"transform": {"depth": 1}}, "steps": 2}}}
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(values))
+    plan = parse_plan(read_plan(path))
+    config = training_config(plan.editors["mend"], plan, 0)
+    assert (config.lr, config.steps) == (0.5, 2)
+    assert (config.editor.transform.rank, config.editor.transform.depth) == (8, 1)
+    described["train"] = "malmen"
+    path.write_text(yaml.safe_dump({**values, "editors": {"mend": described}}))
+    with pytest.raises(DataError, match="settings of 'mend', not of 'malmen'"):
         read_plan(path)

@@ -17,7 +17,8 @@ from instructedit.editors.polish import PolishConfig
 from instructedit.editors.told import kind_states, scope_states
 from instructedit.errors import DataError
 from instructedit.instructions import instruction_for, kind_instructions, scope_instructions
-from instructedit.instructions.banks import load_banks, load_words
+from instructedit.instructions.banks import Split, load_banks, load_words
+from instructedit.training.asked import SCOPES, asked_kinds, asked_scopes, load_asked, put_behind
 from instructedit.training.told import teach_told, teach_told_file
 from instructedit.types import EditCase, Probe
 from tiny_editors import distance, tiny_case, tiny_cases, tiny_editor, tiny_opinion
@@ -142,8 +143,28 @@ def test_nothing_is_learned_from_what_is_held_out() -> None:
     assert len(held) == 2
     assert all(bank.is_held_out == (bank in held) for bank in load_banks())
     kinds, scopes = kind_instructions("train", 6), scope_instructions("train", 6)
+    scopes |= asked_scopes("train", 6)
     for wording in [words.rstrip(".") for bank in held for words in bank.wordings["train"]]:
         assert not any(told.startswith(wording) for told in (*kinds, *scopes))
+
+
+@pytest.mark.parametrize("split", ["train", "unseen"])
+def test_what_people_write_is_read_too(split: Split) -> None:
+    asked, scopes, kinds = load_asked(), asked_scopes(split, 2), asked_kinds(split)
+    assert {"plain", "wide", "narrow", "erase", "keep"} == set(asked)
+    every = [wording for lists in asked.values() for part in lists.values() for wording in part]
+    assert len(set(every)) == len(every)  # no unseen one is met in training
+    assert all(scopes[wording] == scope for scope in SCOPES for wording in asked[scope][split])
+    assert len(scopes) == len(asked["plain"][split]) + 3 * sum(len(asked[scope][split]) for scope in SCOPES)
+    assert {wording for wording, erases in kinds.items() if erases} == set(asked["erase"][split])
+    assert not kinds[asked["narrow"][split][0]]
+
+
+def test_a_wording_is_put_behind_a_request() -> None:
+    assert put_behind("Change it.", "only this") == "Change it, only this"
+    assert put_behind("fix it", "only this") == "fix it, only this"
+    assert put_behind("Change it.", "Only this.") == "Change it. Only this."
+    assert put_behind("Correction:", "only this") == "Correction: only this"
 
 
 def test_random_words_of_the_control_are_not_those_of_the_lessons() -> None:

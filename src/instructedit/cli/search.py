@@ -1,27 +1,17 @@
-"""`instructedit search`: the same few settings tried for any method, on training data."""
+"""`instructedit search`: the same few settings tried for any method or trained editor, on training data."""
 
 import shlex
 import sys
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from cyclopts import Group, Parameter
-
 from instructedit.cli.data_files import find_files, read_cases
-from instructedit.cli.options import (
-    COMMON,
-    MODEL,
-    SAMPLE,
-    Common,
-    Count,
-    ModelChoice,
-    Paths,
-    Sample,
-    Switch,
-    Texts,
-)
+from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample
 from instructedit.cli.report import Report, make_table
+from instructedit.cli.search_options import SEARCHING, TAUGHT, Searching
 from instructedit.errors import DataError, InstructEditError, OutputError
 
 if TYPE_CHECKING:
@@ -29,41 +19,7 @@ if TYPE_CHECKING:
     from instructedit.experiment.search import Load
     from instructedit.experiment.sources import Records
 
-SEARCH_GROUP = Group("Search", sort_key=0)
 CASES = 24  # of each file, where --limit does not say
-
-
-@Parameter(name="*", group=SEARCH_GROUP)
-@dataclass(frozen=True)
-class Searching:
-    """What is tried on which records, and where it is kept."""
-
-    out: Path | None = None
-    """YAML file for the chosen settings and every try; a search that was interrupted goes on in it."""
-
-    force: Switch = False
-    """Begin again where the file holds another search."""
-
-    data: Paths = ()
-    """Files of training records, or a folder of them; left out, the project's own facts for training."""
-
-    task: str = "auto"
-    """Layout of the records; see `instructedit ls tasks`."""
-
-    skip_bad: Switch = False
-    """Leave records out that cannot be read, and list them."""
-
-    grid: Texts = ()
-    """Values of one setting as name=value,value in the place of the package's grid; repeatable."""
-
-    tries: int | None = None
-    """Settings that are tried, the paper's own among them; left out, the same number for every method."""
-
-    batch: Count = 16
-    """Edits asked together; changes the time and nothing else."""
-
-
-SEARCHING = Searching()
 
 
 def search_settings(
@@ -75,32 +31,57 @@ def search_settings(
     sample: Sample = SAMPLE,
     common: Common = COMMON,
 ) -> Report:
-    """Try a method's settings on training data: its paper's own, and a few others.
+    """Try settings of a method or of a trained editor on training data: its own, and a few others.
 
     The score is the mean of Reliability, Generalization, Locality and Portability on bare prompts, over
-    --limit cases of each file (24), drawn by --seed. `evaluate --settings-file` and plans read the file.
+    --limit cases of each file (24), drawn by --seed. An editor that is trained is trained for every try, on
+    the records about other subjects. `evaluate --settings-file` and plans read the file.
 
     Parameters
     ----------
     method
-        Name of a method; see `instructedit ls methods`.
+        Name of a method or of a training configuration; see `instructedit ls editors`.
     """
-    from instructedit.experiment.search import Bench, list_settings, open_search
+    from instructedit.experiment.search import Bench, is_trained, list_settings, open_search
 
+    _check_options(method, searching, model, is_trained(method))
     grid = read_grid(method, searching.grid)
     settings = list_settings(method, grid, searching.tries, sample.seed)
-    records = _draw(searching, sample)
+    scored, taught = _draw(searching, sample)
     if common.dry_run:
-        return _plan(settings, len(records.cases))
+        return _plan(settings, len(scored.cases))
     if searching.out is None:
         raise OutputError("no file was named. Expected --out FILE.yaml.")
     place = {name: value for name, value in asdict(model).items() if name != "device"}
-    facts = {"tries": len(settings), "cases": len(records.cases), "data": records.digest}
+    facts = {"tries": len(settings), "cases": len(scored.cases), "data": scored.digest}
     facts |= {"seed": sample.seed, "model": place, "grid": {name: list(x) for name, x in grid.items()}}
+    if is_trained(method):
+        facts |= {"steps": searching.steps, "trained_on": taught.digest}
     chosen = open_search(searching.out, method, facts, force=searching.force)
-    bench = Bench(method, _loader(method, model), records.cases, searching.batch, sample.seed)
-    done = bench.run(replace(chosen, made=_made()), settings, searching.out, _say)
+    with ExitStack() as stack:
+        if is_trained(method):
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="instructedit-")))
+            load = _trainer(method, model, taught, folder, searching.steps, sample.seed)
+        else:
+            load = _loader(method, model)
+        bench = Bench(method, load, scored.cases, searching.batch, sample.seed)
+        done = bench.run(replace(chosen, made=_made()), settings, searching.out, _say)
     return _tell(done, searching.out)
+
+
+def _check_options(method: str, searching: Searching, model: ModelChoice, trained: bool) -> None:
+    given = [f"--{name}" for name in TAUGHT if getattr(searching, name)]
+    if given and not trained:
+        raise DataError(
+            f"{', '.join(given)} is for an editor that is trained, and {method} is a method. Leave it out."
+        )
+    if trained and model.sites is not None:
+        raise DataError(
+            f"--sites {model.sites} is for a method; where {method} edits its configuration decides. "
+            "Leave it out."
+        )
+    if searching.steps is not None and searching.steps < 1:
+        raise DataError(f"--steps is {searching.steps}. Expected 1 or more.")
 
 
 def read_grid(method: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
@@ -124,19 +105,30 @@ def read_grid(method: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
     return grid
 
 
-def _draw(searching: Searching, sample: Sample) -> "Records":
-    """Up to so many cases of each file, by the seed."""
+def _draw(searching: Searching, sample: Sample) -> "tuple[Records, Records]":
+    """Up to so many cases of each file, by the seed; and what an editor may be trained on beside them."""
+    from instructedit.cli.ordinary_text import read_ordinary
     from instructedit.data import plain_facts
+    from instructedit.experiment.search_training import to_train_on
     from instructedit.experiment.sources import Records
 
     whole = replace(sample, limit=None)
     paths = find_files(searching.data) if searching.data else []
     parts = [read_cases([path], searching.task, whole, skip_bad=searching.skip_bad) for path in paths]
-    drawn = [
-        Records(tuple(part)).draw(sample.limit or CASES, sample.seed)
-        for part in parts or [plain_facts("train")]
-    ]
-    return Records(tuple(case for records in drawn for case in records.cases))
+    own = plain_facts("train") if searching.own or not parts else []
+    drawn = [Records(tuple(part)).draw(sample.limit or CASES, sample.seed) for part in parts or [own]]
+    scored = Records(tuple(case for records in drawn for case in records.cases))
+    every = [case for part in (*parts, own) for case in part]
+    return scored, to_train_on(every, read_ordinary(searching.text), scored.cases)
+
+
+def _trainer(
+    name: str, model: ModelChoice, taught: "Records", folder: Path, steps: int | None, seed: int
+) -> "Load":
+    from instructedit.experiment.search_training import Trainings
+
+    options = {option: getattr(model, option) for option in ("model", "device", "dtype", "start")}
+    return Trainings(name, taught, options, folder, steps, seed)
 
 
 def _loader(method: str, model: ModelChoice) -> "Load":

@@ -20,6 +20,7 @@ from instructedit.cli.train_options import (
     TrainModel,
     TrainSample,
 )
+from instructedit.editors.settings import nest
 from instructedit.errors import DataError, OutputError
 from instructedit.types import EditCase
 
@@ -194,9 +195,7 @@ def _parse_change(change: str) -> dict[str, Any]:
         mark = ""
     if not mark or not path.strip():
         raise DataError(f"cannot read --set {change!r}. Expected name=value, such as steps=300.")
-    for key in reversed(path.strip().split(".")):
-        value = {key: value}
-    return value
+    return nest({path.strip(): value})
 
 
 def _check_run(out: Path) -> None:

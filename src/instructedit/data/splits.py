@@ -20,7 +20,7 @@ def split_by_subject(
         raise ValueError(f"fraction is {fraction}, expected a number from 0 to 1")
     sizes: dict[str, int] = {}
     for case in cases:
-        sizes[_subject_key(case)] = sizes.get(_subject_key(case), 0) + 1
+        sizes[subject_key(case)] = sizes.get(subject_key(case), 0) + 1
     keys = sorted(sizes)
     random.Random(seed).shuffle(keys)
     held, count = set(), 0
@@ -29,8 +29,8 @@ def split_by_subject(
             break
         held.add(key)
         count += sizes[key]
-    train = [case for case in cases if _subject_key(case) not in held]
-    return train, [case for case in cases if _subject_key(case) in held]
+    train = [case for case in cases if subject_key(case) not in held]
+    return train, [case for case in cases if subject_key(case) in held]
 
 
 def hold_out(
@@ -42,7 +42,7 @@ def hold_out(
     """
     train, held = split_by_subject(cases, fraction, seed)
     if not train:
-        subjects = len({_subject_key(case) for case in held})
+        subjects = len({subject_key(case) for case in held})
         raise DataError(
             f"{setting}={fraction} holds out all {len(held)} edits, which are about {subjects} subjects. "
             f"Expected some to train on: give records about more subjects, or set {setting}=0."
@@ -50,5 +50,6 @@ def hold_out(
     return train, held
 
 
-def _subject_key(case: EditCase) -> str:
+def subject_key(case: EditCase) -> str:
+    """What an edit is about: its subject, or its prompt where it has none, whatever the case of letters."""
     return " ".join((case.subject or case.prompt).casefold().split())

@@ -8,6 +8,27 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 from instructedit.errors import DataError, unknown_name
 
 
+def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of settings from names that are paths: ``editor.prefix`` is `prefix` of `editor`."""
+    made: dict[str, Any] = {}
+    for path, value in settings.items():
+        *sections, name = path.split(".")
+        place = made
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return made
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of settings, one upon the other: where both have a value, that of `above` stands."""
+    made = {**below, **above}
+    for name in below.keys() & above.keys():
+        if isinstance(below[name], Mapping) and isinstance(above[name], Mapping):
+            made[name] = merge(below[name], above[name])
+    return made
+
+
 def fill(default: Any, values: Mapping[str, Any], path: str = "") -> Any:
     """A dataclass with some of its fields, and of those of its fields, replaced.
 

@@ -18,6 +18,7 @@ from instructedit.experiment.claims import Claims
 from instructedit.experiment.sources import Records, Sources
 from instructedit.experiment.specs import UNEDITED, EditorSpec, Plan, Values
 from instructedit.storage import sha256_file, write_json
+from instructedit.training.asked import asked_digest
 from instructedit.training.config import TrainConfig, from_dict, named_config
 from instructedit.types import EditCase
 
@@ -76,6 +77,8 @@ def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -
     for part in (settings, settings["editor"]):  # no training of a plan teaches opinions
         part.pop("stance")
     own = _ordinary(config.editor.text or None)  # the package's is in every key
+    if config.editor.polish.scoped:  # it is taught to read what people write
+        own["asked"] = asked_digest()
     return {"train": settings, "data": sources.training(spec.data).digest, **own}
 
 
@@ -110,10 +113,15 @@ def training_config(spec: EditorSpec, plan: Plan, seed: int) -> TrainConfig:
     data = plan.training[spec.data]
     if "erase" in data.drop or (data.keep and "erase" not in data.keep):
         config = replace(config, lessons=replace(config.lessons, erase=0.0))
-    cap = plan.steps if spec.steps is None else spec.steps
-    if cap is not None and cap < config.steps:
-        config = replace(config, steps=cap, decay=None)  # the rate decays within the steps that are run
+    config = cap_steps(config, plan.steps if spec.steps is None else spec.steps)
     return replace(config, seed=seed)
+
+
+def cap_steps(config: TrainConfig, most: int | None) -> TrainConfig:
+    """A configuration of at most so many steps, within which the rate decays; None leaves it as it is."""
+    if most is None or most >= config.steps:
+        return config
+    return replace(config, steps=most, decay=None)
 
 
 def load_editor(spec: EditorSpec, options: Values) -> tuple[Backbone, Any]:

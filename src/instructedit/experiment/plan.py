@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from instructedit.editors.registry import METHODS
+from instructedit.editors.settings import merge, nest
 from instructedit.errors import DataError, unknown_name
 from instructedit.experiment.chosen import read_chosen
 from instructedit.experiment.specs import (
@@ -53,14 +54,23 @@ def read_plan(path: Path) -> Values:
 
 
 def _put_settings(values: Values, folder: Path) -> Values:
-    """The values with every editor's `settings_file` read; what its `settings` say goes before."""
+    """The values with every editor's `settings_file` read; what its `settings` say goes before.
+
+    Those of an editor that is trained are changes to its configuration, and its `set` goes before.
+    """
     if not isinstance(editors := values.get("editors"), dict):
         return values
     put = {}
     for name, editor in editors.items():
         if isinstance(editor, dict) and editor.get("settings_file"):
-            found = read_chosen(folder / str(editor["settings_file"]), str(editor.get("method", "")))
-            editor = {**editor, "settings": {**found, **(editor.get("settings") or {})}}
+            trained = str(editor.get("train") or "")
+            found = read_chosen(
+                folder / str(editor["settings_file"]), trained or str(editor.get("method", ""))
+            )
+            if trained:
+                editor = {**editor, "set": merge(nest(found), editor.get("set") or {})}
+            else:
+                editor = {**editor, "settings": {**found, **(editor.get("settings") or {})}}
         put[name] = editor
     return {**values, "editors": put}
 

@@ -1,4 +1,4 @@
-"""The same small search for every method that needs no training: settings are tried on training data."""
+"""The same small search for every method and every trained editor: settings are tried on training data."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -15,60 +15,76 @@ from typing import Any
 import yaml
 
 from instructedit.backbone import Backbone, PrefixCache
-from instructedit.editors.registry import find_method, make_method
+from instructedit.editors.registry import METHODS, find_method, make_method
 from instructedit.errors import DataError, OutputError, one_line, unknown_name
 from instructedit.evaluation import estimate, evaluate, select
 from instructedit.evaluation.rows import Row
 from instructedit.experiment.chosen import Chosen, Try, Values, read_search
 from instructedit.experiment.measures import OF_THE_MEAN, measure_rows
+from instructedit.experiment.search_training import own_values, with_settings
+from instructedit.training.config import config_names
 from instructedit.types import EditCase
 
 TRIES = "tries"  # of the facts: how many there shall be, which decides none of them
 Grid = Mapping[str, Sequence[Any]]
-Load = Callable[
-    [Values], tuple[Backbone, Any]
-]  # from settings to a model with the method's sites, and the method
+Load = Callable[[Values], tuple[Backbone, Any]]  # from settings to a model with the editor's sites, and it
 
 
 @cache
 def load_grids() -> dict[str, Any]:
-    """Everything in ``search.yaml``: the number of tries, and each method's grid."""
+    """Everything in ``search.yaml``: the number of tries, and the grid of each method and configuration."""
     return yaml.safe_load((files("instructedit.experiment") / "search.yaml").read_text(encoding="utf-8"))
 
 
-def find_grid(method: str) -> Grid:
-    """The package's grid of a method.
+def is_trained(name: str) -> bool:
+    """Whether a name is a training configuration's, not a method's.
 
-    Errors: `UnknownNameError` for a method that does not exist, or has none.
+    Errors: `UnknownNameError` for one that is neither's.
     """
-    find_method(method)
+    if name not in METHODS and name not in config_names():
+        raise unknown_name("method or configuration", name, [*METHODS, *config_names()])
+    return name not in METHODS
+
+
+def find_grid(name: str) -> Grid:
+    """The package's grid of a method or a configuration.
+
+    Errors: `UnknownNameError` for one that does not exist, or has none.
+    """
+    is_trained(name)
     grids = load_grids()["grids"]
-    if method not in grids:
-        raise unknown_name("method with a grid", method, list(grids))
-    return grids[method]
+    if name not in grids:
+        raise unknown_name("method with a grid", name, list(grids))
+    return grids[name]
 
 
-def list_settings(method: str, grid: Grid, tries: int | None = None, seed: int = 0) -> list[Values]:
-    """The settings to try: the method's own first, then combinations of the grid that differ from them.
+def list_settings(name: str, grid: Grid, tries: int | None = None, seed: int = 0) -> list[Values]:
+    """The settings to try: the method's or configuration's own first, then others of the grid's combinations.
 
     `tries` in all, as many as for every method where it is left out; of more combinations some are drawn by
-    `seed`, in the grid's order. Errors: `DataError` for less than one try; as `make_method`, before anything
-    is tried.
+    `seed`, in the grid's order. Errors: `DataError` for less than one try; as `make_method` and
+    `with_settings`, before anything is tried.
     """
     if tries is not None and tries < 1:
         raise DataError(
             f"{tries} settings cannot be tried. Expected 1 or more, or no --tries for the usual number."
         )
-    for name, values in grid.items():
+    trained = is_trained(name)
+    check: Callable[[str, Values], object] = with_settings if trained else make_method
+    for setting, values in grid.items():
         for value in values:
-            make_method(method, {name: value})
-    defaults = {setting.name: setting.default for setting in fields(find_method(method))}
-    own = {name: defaults[name] for name in grid}
+            check(name, {setting: value})
+    own = own_values(name, list(grid)) if trained else _own_of_method(name, grid)
     made = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     others = [settings for settings in made if settings != own]
     count = max(0, min((tries or load_grids()["tries"]) - 1, len(others)))
     drawn = sorted(random.Random(seed).sample(range(len(others)), count))
     return [own, *(others[place] for place in drawn)]
+
+
+def _own_of_method(name: str, grid: Grid) -> Values:
+    defaults = {setting.name: setting.default for setting in fields(find_method(name))}
+    return {setting: defaults[setting] for setting in grid}
 
 
 def open_search(path: Path, method: str, facts: Values, *, force: bool = False) -> Chosen:
@@ -90,7 +106,10 @@ def open_search(path: Path, method: str, facts: Values, *, force: bool = False) 
 
 @dataclass
 class Bench:
-    """Cases to try settings on, and the model; it is loaded again only where a setting moves the sites."""
+    """Cases to try settings on, and the model.
+
+    It is loaded again where a setting moves a method's sites, and for every try of an editor that is trained.
+    """
 
     method: str
     load: Load
@@ -120,8 +139,8 @@ class Bench:
 
     def attempt(self, settings: Values, cache: Path) -> Try:
         """Edit the cases with some settings and ask their bare prompts; prefix states are kept in `cache`."""
-        backbone, editor = self.prepare(settings)
         start = perf_counter()
+        backbone, editor = self.prepare(settings)
         try:
             told: Values = {"split": "train", "instructed": False, "batch": self.batch, "seed": self.seed}
             states = PrefixCache(cache, backbone)
@@ -133,8 +152,8 @@ class Bench:
         return Try(settings, score, measures, perf_counter() - start)
 
     def prepare(self, settings: Values) -> tuple[Backbone, Any]:
-        """The method with some settings, and the model with its sites. Errors: as `load`."""
-        if self.loaded is not None and "layers" not in settings:
+        """The editor with some settings, and the model with its sites. Errors: as `load`."""
+        if self.loaded is not None and not is_trained(self.method) and "layers" not in settings:
             return self.loaded, make_method(self.method, settings)
         self.loaded, editor = self.load(settings)
         return self.loaded, editor

@@ -3,7 +3,7 @@
 import hashlib
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -76,15 +76,14 @@ class Sources:
         records = self._find("training", name)
         if not records.text:
             return records
-        kept = tuple(probe for probe in records.text if _plain(probe.prompt) not in self._asked)
+        kept = unasked(records.text, self._asked)
         self.left_out[name] = len(records.text) - len(kept)
         return replace(records, text=kept)
 
     @cached_property
     def _asked(self) -> set[str]:
         """What the plan's data ask, prompts and probes, whether they are drawn or not."""
-        cases = [case for name in self.plan.data for case in self._find("data", name).cases]
-        return {_plain(asked.prompt) for case in cases for asked in (case, *case.probes)}
+        return asked_by(case for name in self.plan.data for case in self._find("data", name).cases)
 
     def _find(self, section: str, name: str) -> Records:
         if (section, name) not in self._read:
@@ -109,6 +108,16 @@ class Sources:
         if place not in self._files:
             self._files[place] = load_cases(path, spec.task, both=spec.both)
         return self._files[place]
+
+
+def asked_by(cases: Iterable[EditCase]) -> set[str]:
+    """Everything that cases ask, prompts and probes, as `unasked` compares it."""
+    return {_plain(asked.prompt) for case in cases for asked in (case, *case.probes)}
+
+
+def unasked(text: Sequence[Probe], asked: Container[str]) -> tuple[Probe, ...]:
+    """Ordinary text without what is `asked` already."""
+    return tuple(probe for probe in text if _plain(probe.prompt) not in asked)
 
 
 def _plain(text: str) -> str:

@@ -15,10 +15,10 @@ AXES = ("model", "data", "editor", "condition", "measure")
 class EditorSpec:
     """One editor: a `method` with its `settings`, an editor `file`, or a configuration to `train`.
 
-    A method's settings may come from a file of a search: `read_plan` puts them in, and `settings_file`
-    says where they come from. A trained one has changes to its configuration (`set`), names the training data
-    (`data`) and may have a cap of `steps` of its own. It is trained once a seed; the others have no seed of
-    their own and are run with a table's first one.
+    Settings may come from a file of a search, a method's and a configuration's: `read_plan` puts them in, and
+    `settings_file` says where they come from. A trained one has changes to its configuration (`set`), names
+    the training data (`data`) and may have a cap of `steps` of its own. It is trained once a seed; the others
+    have no seed of their own and are run with a table's first one.
     """
 
     method: str = ""

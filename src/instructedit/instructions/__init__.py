@@ -1,7 +1,13 @@
 """Free-words instructions: what kind of change an edit is, and how far it reaches."""
 
 from instructedit.instructions.banks import count_instructions, list_tasks
-from instructedit.instructions.compose import instruction_for, kind_instructions, render, scope_instructions
+from instructedit.instructions.compose import (
+    instruction_for,
+    kind_instructions,
+    render,
+    scope_instructions,
+    scoped_operations,
+)
 
 __all__ = [
     "count_instructions",
@@ -10,4 +16,5 @@ __all__ = [
     "list_tasks",
     "render",
     "scope_instructions",
+    "scoped_operations",
 ]

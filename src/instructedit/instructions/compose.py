@@ -53,7 +53,7 @@ def scope_instructions(split: Split, count: int, seed: int = 0) -> dict[str, Sco
     held out of every training are left out.
     """
     rng = random.Random(f"{seed}|scopes|{split}")
-    operations = [words for bank in _taught() if bank.scoped for words in bank.wordings[split]]
+    operations = scoped_operations(split)
     alone: dict[str, Scope] = dict.fromkeys(operations, "wide")
     return alone | {
         _join(operation, wording): scope
@@ -61,6 +61,11 @@ def scope_instructions(split: Split, count: int, seed: int = 0) -> dict[str, Sco
         for wording in wordings[split]
         for operation in rng.sample(operations, min(count, len(operations)))
     }
+
+
+def scoped_operations(split: Split) -> list[str]:
+    """The operations that take a scope, but those of tasks that are held out of every training."""
+    return [words for bank in _taught() if bank.scoped for words in bank.wordings[split]]
 
 
 def kind_instructions(split: Split, count: int, seed: int = 0) -> dict[str, bool]:

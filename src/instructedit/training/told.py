@@ -17,6 +17,7 @@ from instructedit.editors.told import ERASES, NARROW, kind_states, scope_states
 from instructedit.errors import DataError
 from instructedit.instructions import kind_instructions, scope_instructions
 from instructedit.instructions.banks import Split
+from instructedit.training.asked import asked_kinds, asked_scopes
 
 OPERATIONS, SCOPES = 4, 6  # that each wording of a scope is put behind; that each operation is put before
 SCOPE_RIDGE, KIND_RIDGE = 150.0, 1000.0
@@ -39,7 +40,8 @@ def teach_told_file(path: Path, target: Path, backbone: Backbone, seed: int = 0)
 
 @torch.no_grad()
 def teach_told(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> dict[str, float]:
-    """Have an editor tell erasures and narrow scopes from the rest, by the wordings of the banks alone.
+    """Have an editor tell erasures and narrow scopes from the rest, by the wordings of the banks and of
+    ``asked.yaml`` alone.
 
     Gives the share of unseen wordings that it reads right, by what they ask for. Errors: `DataError` for an
     editor that reads no instructions.
@@ -53,11 +55,11 @@ def teach_told(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> d
     editor.scope, editor.kind = (Reader(2 * backbone.width).to(backbone.device) for _ in range(2))
     states, narrow = _read(backbone, scope_states, _narrow("train", seed))
     editor.scope.learn(states, torch.where(narrow, -1.0, 1.0), SCOPE_RIDGE)
-    _learn_kinds(editor.kind, *_read(backbone, kind_states, kind_instructions("train", SCOPES, seed)))
+    _learn_kinds(editor.kind, *_read(backbone, kind_states, _erases("train", seed)))
 
     states, narrow = _read(backbone, scope_states, _narrow("unseen", seed))
     small = editor.scope(states, torch.zeros_like(narrow)) < NARROW
-    states, erases = _read(backbone, kind_states, kind_instructions("unseen", SCOPES, seed))
+    states, erases = _read(backbone, kind_states, _erases("unseen", seed))
     gone = editor.kind(states, torch.zeros_like(erases)) > ERASES
     right = {"narrow": small[narrow], "wide": ~small[~narrow], "erase": gone[erases], "keep": ~gone[~erases]}
     return {name: float(found.float().mean()) for name, found in right.items()}
@@ -81,7 +83,12 @@ def _learn_kinds(reader: Reader, states: Float[Tensor, "n d2"], erases: Bool[Ten
 
 
 def _narrow(split: Split, seed: int) -> dict[str, bool]:
-    return {words: scope == "narrow" for words, scope in scope_instructions(split, OPERATIONS, seed).items()}
+    told = scope_instructions(split, OPERATIONS, seed) | asked_scopes(split, OPERATIONS, seed)
+    return {words: scope == "narrow" for words, scope in told.items()}
+
+
+def _erases(split: Split, seed: int) -> dict[str, bool]:
+    return kind_instructions(split, SCOPES, seed) | asked_kinds(split)
 
 
 def _read(
