@@ -90,7 +90,7 @@ def test_the_same_edit_is_polished_the_same_way_whatever_is_beside_it(llama: Bac
 def test_more_edits_than_fit_are_made_by_turns(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     editor, cases = made(llama, steps=0), tiny_cases(3)
     whole = editor.edit(llama, cases, [""] * 3)
-    monkeypatch.setattr("instructedit.editors.instructed.CHUNK", 2)
+    monkeypatch.setattr("instructedit.editors.passes.CHUNK", 2)
     parts = editor.edit(llama, cases, [""] * 3)
     for name in whole.a:
         torch.testing.assert_close(parts.dense(name), whole.dense(name), rtol=1e-3, atol=1e-5)
