@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from instructedit.backbone.alike import can_share, run_trees
 from instructedit.backbone.hooks import catch_input, pass_through, replace_input
 from instructedit.backbone.parts import Site, Text, like_length
 from instructedit.backbone.sites import find_blocks, find_sites
@@ -52,6 +53,7 @@ class Backbone:
         self._kept_tokens = 0
         self._lower: dict[frozenset[str], Backbone] = {}  # by the layers beside its own that it reaches
         self._tuple_blocks = False  # whether a block returns a tuple
+        self._can_share: bool | None = None  # whether texts can be run as trees, once it was tried
         self._check_head()
 
     @property
@@ -138,13 +140,26 @@ class Backbone:
 
     @torch.no_grad()
     def encode(self, texts: Sequence[Text]) -> list[Float[Tensor, "_ d"]]:
-        """Run the frozen blocks over texts, in batches of like length; one CPU tensor a text."""
+        """Run the frozen blocks over texts; one CPU tensor a text.
+
+        What several begin with is run once where the model can do it, else they go in batches of like length.
+        """
+        if len(texts) > 1 and self._shares(texts):
+            found = dict(run_trees(self, texts, ENCODE_TOKENS))
+            return [found[place] for place in range(len(texts))]
         rows: list[Any] = [None] * len(texts)
         for batch in like_length(range(len(texts)), texts, ENCODE_TOKENS):
-            hidden = self._run_prefix(self.pad([texts[i].ids for i in batch])).cpu()
+            hidden = self.run_prefix(self.pad([texts[i].ids for i in batch])).cpu()
             for row, index in enumerate(batch):
                 rows[index] = hidden[row, : len(texts[index].ids)].clone()
         return rows
+
+    def _shares(self, texts: Sequence[Text]) -> bool:
+        """Whether texts can be run as trees: the model can, and none reaches beyond its window."""
+        if self._can_share is None:
+            self._can_share = can_share(self)
+        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
+        return self._can_share and (not window or max(len(text.ids) for text in texts) <= window)
 
     def pad(self, ids: Sequence[Sequence[int]]) -> Int[Tensor, "b t"]:
         """Token ids in one right-padded tensor; the padding id is never looked at."""
@@ -153,13 +168,14 @@ class Backbone:
             padded[index, : len(row)] = torch.tensor(row)
         return padded.to(self.device)
 
-    def _run_prefix(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+    def run_prefix(self, ids: Int[Tensor, "b t"], **arguments: Any) -> Float[Tensor, "b t d"]:
+        """The hidden states that enter the first edited block; `arguments` are more of the model's own."""
         caught: list[Tensor] = []
         entrance = self.blocks[self.first_block]
         hook = entrance.register_forward_pre_hook(partial(catch_input, caught), with_kwargs=True)
         try:
             with self._skip(range(self.first_block, len(self.blocks))):
-                self.model.base_model(input_ids=ids, use_cache=False)
+                self.model.base_model(input_ids=ids, use_cache=False, **arguments)
         finally:
             hook.remove()
         return caught[0]
@@ -223,7 +239,7 @@ class Backbone:
         finally:
             hook.remove()
         self._tuple_blocks = isinstance(outputs[0], tuple)
-        hidden = self.top(self._run_prefix(ids))
+        hidden = self.top(self.run_prefix(ids))
         if not torch.allclose(self.logits(hidden[0]).float(), expected, atol=0.05, rtol=0.01):
             raise ModelError(
                 f"{self.name or type(self.model).__name__} changes its logits after the output head in a way "
