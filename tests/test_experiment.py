@@ -10,7 +10,7 @@ from experiment_plans import CALLS, DURING, plan_values, register, run, start, w
 from instructedit.editors import ordinary
 from instructedit.editors.editor_file import read_header
 from instructedit.errors import DataError
-from instructedit.experiment import cells, making
+from instructedit.experiment import cells, cost, making
 from instructedit.experiment.cost import estimate_costs, format_costs
 from instructedit.experiment.making import describe_editor
 from instructedit.experiment.plan import parse_plan
@@ -193,6 +193,17 @@ def test_the_cost_comes_from_finished_cells_or_from_one_case(values: dict[str, A
     (summary,) = RunFolder(tmp_path / "run").summaries()
     assert known.seconds == pytest.approx(4 * summary["seconds"] / 6)
     assert "1 cells (0 are finished), 4 edits" in format_costs([known], 0)
+
+
+def test_what_the_first_case_makes_for_all_is_no_part_of_the_estimate(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 300.0, 300.0, 302.0])  # a slow first try, and what it takes from then on
+    monkeypatch.setattr(cost, "perf_counter", lambda: next(clock))
+    session = start(values, tmp_path / "run", only=["noisy"])
+    (probed,) = estimate_costs(session.workshop, session.left, probe=True)
+    assert probed.seconds == pytest.approx(6 * 2.0)
+    assert len(CALLS) == 2
 
 
 SMALL = {
