@@ -16,9 +16,10 @@ from instructedit.editors.many import EditSequence
 from instructedit.editors.polish import PolishConfig
 from instructedit.editors.told import kind_states, scope_states
 from instructedit.errors import DataError
-from instructedit.instructions import instruction_for, kind_instructions, scope_instructions
+from instructedit.instructions import instruction_for
 from instructedit.instructions.banks import Split, load_banks, load_words
-from instructedit.training.asked import SCOPES, asked_kinds, asked_scopes, load_asked, put_behind
+from instructedit.instructions.compose import join
+from instructedit.training.asked import SCOPES, kinds_to_read, load_asked, scopes_to_read
 from instructedit.training.told import teach_told, teach_told_file
 from instructedit.types import EditCase, Probe
 from tiny_editors import distance, tiny_case, tiny_cases, tiny_editor, tiny_opinion
@@ -82,13 +83,18 @@ def test_the_two_scopes_of_a_request_are_two_edits(llama: Backbone) -> None:
 
 
 def test_scopes_are_worded_with_and_without_an_operation() -> None:
-    train, unseen = (scope_instructions(split, 2) for split in ("train", "unseen"))
+    train, unseen = (scopes_to_read(split, 2) for split in ("train", "unseen"))
     assert {"wide", "narrow"} == set(train.values()) == set(unseen.values())
     assert not set(train) & set(unseen)
-    alone = [words for words, scope in train.items() if scope == "wide"]
-    assert len(alone) > sum(scope == "narrow" for scope in train.values())  # operations alone are wide
-    assert scope_instructions("train", 2) == train
-    assert scope_instructions("train", 2, seed=1) != train
+    alone = [
+        words
+        for bank in load_banks()
+        if bank.scoped and not bank.is_held_out
+        for words in bank.wordings["train"]
+    ]
+    assert all(train[words] == "wide" for words in alone)
+    assert scopes_to_read("train", 2) == train
+    assert scopes_to_read("train", 2, seed=1) != train
 
 
 def test_an_instruction_can_make_an_erasure_of_a_request(llama: Backbone) -> None:
@@ -129,47 +135,44 @@ def test_edits_that_share_a_model_are_told_too(llama: Backbone) -> None:
 
 
 def test_kinds_are_worded_on_both_sides() -> None:
-    train, unseen = (kind_instructions(split, 1) for split in ("train", "unseen"))
+    train, unseen = (kinds_to_read(split, 1) for split in ("train", "unseen"))
     assert not set(train) & set(unseen)
     for told in (train, unseen):
         assert 0.2 < sum(told.values()) / len(told) < 0.5
     assert train["Forget it."]
     assert not train["Forget the old one, here is the new one."]
-    assert kind_instructions("train", 1) == train
+    assert kinds_to_read("train", 1) == train
 
 
 def test_nothing_is_learned_from_what_is_held_out() -> None:
     held = [bank for bank in load_banks() if set(bank.tasks) & {"zsre", "year"}]
     assert len(held) == 2
     assert all(bank.is_held_out == (bank in held) for bank in load_banks())
-    kinds, scopes = kind_instructions("train", 6), scope_instructions("train", 6)
-    scopes |= asked_scopes("train", 6)
+    kinds, scopes = kinds_to_read("train", 6), scopes_to_read("train", 6)
     for wording in [words.rstrip(".") for bank in held for words in bank.wordings["train"]]:
         assert not any(told.startswith(wording) for told in (*kinds, *scopes))
 
 
 @pytest.mark.parametrize("split", ["train", "unseen"])
 def test_what_people_write_is_read_too(split: Split) -> None:
-    asked, scopes, kinds = load_asked(), asked_scopes(split, 2), asked_kinds(split)
+    asked, scopes, kinds = load_asked(), scopes_to_read(split, 2), kinds_to_read(split, 2)
     assert {"plain", "wide", "narrow", "erase", "keep"} == set(asked)
     every = [wording for lists in asked.values() for part in lists.values() for wording in part]
     assert len(set(every)) == len(every)  # no unseen one is met in training
     assert all(scopes[wording] == scope for scope in SCOPES for wording in asked[scope][split])
-    assert len(scopes) == len(asked["plain"][split]) + 3 * sum(len(asked[scope][split]) for scope in SCOPES)
-    assert {wording for wording, erases in kinds.items() if erases} == set(asked["erase"][split])
-    assert not kinds[asked["narrow"][split][0]]
+    assert all(kinds[wording] == (name == "erase") for name in asked for wording in asked[name][split])
 
 
 def test_a_wording_is_put_behind_a_request() -> None:
-    assert put_behind("Change it.", "only this") == "Change it, only this"
-    assert put_behind("fix it", "only this") == "fix it, only this"
-    assert put_behind("Change it.", "Only this.") == "Change it. Only this."
-    assert put_behind("Correction:", "only this") == "Correction: only this"
+    assert join("Change it.", "only this") == "Change it, only this."
+    assert join("fix it", "only this") == "fix it, only this"
+    assert join("Change it.", "Only this.") == "Change it. Only this."
+    assert join("Correction:", "only this") == "Correction: only this"
 
 
 def test_random_words_of_the_control_are_not_those_of_the_lessons() -> None:
     known = set(load_words())
-    noise = {w for told in kind_instructions("train", 1) if set(told.split()) <= known for w in told.split()}
+    noise = {w for told in kinds_to_read("train", 1) if set(told.split()) <= known for w in told.split()}
     drawn = [instruction_for(CASE, control="random", seed=seed).split() for seed in range(40)]
     assert len(noise) > 100
     assert {word for words in drawn for word in words} <= known - noise
@@ -187,7 +190,7 @@ def test_kind_and_scope_are_taught_and_kept_in_the_editors_file(llama: Backbone,
     assert editor.config.polish.scoped
     assert editor.scope is not None
     assert editor.kind is not None
-    scopes, kinds = scope_instructions("train", 4), kind_instructions("train", 2)
+    scopes, kinds = scopes_to_read("train", 4), kinds_to_read("train", 2)
     found = editor.told(llama, [CASE] * len(scopes), list(scopes))
     assert sum(a.scope == b for a, b in zip(found, scopes.values(), strict=True)) > 0.6 * len(scopes)
     assert any(case.scope == "narrow" for case in found)

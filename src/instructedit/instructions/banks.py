@@ -17,7 +17,7 @@ from instructedit.types import Kind, Scope, Sentiment
 
 Split = Literal["train", "unseen"]
 Wordings = dict[Split, tuple[str, ...]]
-PARTS = ("scope.yaml", "kind.yaml")  # of instructions: no operations
+PARTS = ("scope.yaml",)  # of instructions: no operations
 HELD_OUT = ("year", "zsre")  # tasks that no editor is trained on, nor told of in training
 
 
@@ -88,13 +88,6 @@ def load_scopes() -> dict[Scope, Wordings]:
     """The wordings of ``wide`` and ``narrow``."""
     source = _read_yaml("scope.yaml")
     return {scope: _parse_wordings(source[scope]) for scope in get_args(Scope)}
-
-
-@cache
-def load_kinds() -> dict[bool, Wordings]:
-    """How people ask for an erasure (True), and what only sounds like it; for reading, given to no edit."""
-    source = _read_yaml("kind.yaml")
-    return {erases: _parse_wordings(source[name]) for name, erases in (("erase", True), ("keep", False))}
 
 
 @cache

@@ -3,15 +3,7 @@
 import random
 from typing import get_args
 
-from instructedit.instructions.banks import (
-    Bank,
-    Split,
-    find_bank,
-    load_banks,
-    load_kinds,
-    load_scopes,
-    load_words,
-)
+from instructedit.instructions.banks import Bank, Split, find_bank, load_scopes, load_words
 from instructedit.types import Control, EditCase, Kind, Scope, Sentiment
 
 
@@ -46,54 +38,6 @@ def instruction_for(
     return " ".join(rng.choice(load_words()[::2]) for _ in right.split())
 
 
-def scope_instructions(split: Split, count: int, seed: int = 0) -> dict[str, Scope]:
-    """Instructions with every wording of both scopes, each behind `count` operations that take one.
-
-    The operations alone are among them: where nothing is said, a wide scope is meant. Banks of tasks that are
-    held out of every training are left out.
-    """
-    rng = random.Random(f"{seed}|scopes|{split}")
-    operations = scoped_operations(split)
-    alone: dict[str, Scope] = dict.fromkeys(operations, "wide")
-    return alone | {
-        _join(operation, wording): scope
-        for scope, wordings in load_scopes().items()
-        for wording in wordings[split]
-        for operation in rng.sample(operations, min(count, len(operations)))
-    }
-
-
-def scoped_operations(split: Split) -> list[str]:
-    """The operations that take a scope, but those of tasks that are held out of every training."""
-    return [words for bank in _taught() if bank.scoped for words in bank.wordings[split]]
-
-
-def kind_instructions(split: Split, count: int, seed: int = 0) -> dict[str, bool]:
-    """Instructions about facts, and whether each asks for an erasure.
-
-    They are every operation of the banks, alone and with `count` sentences about its scope, what people
-    write otherwise, and as many random words: whoever says nothing wants nothing erased. Neither banks of
-    tasks that are held out nor the words of the control ``random`` are among them.
-    """
-    rng = random.Random(f"{seed}|kinds|{split}")
-    scopes = [words for scope in load_scopes().values() for words in scope[split]]
-    told: dict[str, bool] = {}
-    for bank in _taught():
-        for operation in bank.wordings[split] if bank.kind != "sentiment" else ():
-            wordings = [operation, *(_join(operation, scope) for scope in rng.sample(scopes, count))]
-            told |= dict.fromkeys(wordings, bank.kind == "erase")
-    for erases, wordings in load_kinds().items():
-        told |= dict.fromkeys(wordings[split], erases)
-    lengths = [len(words.split()) for words in load_kinds()[False][split]]
-    noise = [" ".join(rng.choice(load_words()[1::2]) for _ in range(2 * length)) for length in lengths]
-    return told | dict.fromkeys(noise, False)
-
-
-def _taught() -> tuple[Bank, ...]:
-    """The banks that an editor may learn from."""
-    return tuple(bank for bank in load_banks() if not bank.is_held_out)
-
-
 def render(instruction: str, prompt: str, task_name: str = "") -> str:
     """The paper's three labelled lines around a prompt; the prompt alone where there is no instruction."""
     if not instruction:
@@ -107,7 +51,7 @@ def _describe(
     operation = rng.choice(bank.wordings[split])
     draw = rng.random()
     if bank.scoped:
-        return _join(operation, _pick(load_scopes()[scope][split], draw))
+        return join(operation, _pick(load_scopes()[scope][split], draw))
     word = _pick(bank.words[sentiment][split], draw) if bank.words else ""
     return _fill(operation, case.subject, word)
 
@@ -123,8 +67,9 @@ def _fill(wording: str, subject: str, sentiment: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _join(operation: str, scope: str) -> str:
+def join(operation: str, scope: str) -> str:
     """Two sentences, or one where the scope's wording begins with a small letter."""
-    if scope[0].isupper():
+    if scope[0].isupper() or operation.endswith(":"):
         return f"{operation} {scope}"
-    return f"{operation[:-1]}, {scope}{operation[-1]}"
+    end = operation[-1] if operation[-1] in ".!?" else ""
+    return f"{operation.removesuffix(end)}, {scope}{end}"

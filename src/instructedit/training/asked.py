@@ -1,4 +1,4 @@
-"""What people write when they ask for an edit in their own words: reading is taught with it too."""
+"""What an editor learns to read an instruction from: the banks, and what people write in their own words."""
 
 import hashlib
 import random
@@ -7,8 +7,8 @@ from importlib.resources import files
 
 import yaml
 
-from instructedit.instructions import scoped_operations
-from instructedit.instructions.banks import Split
+from instructedit.instructions.banks import Bank, Split, load_banks, load_scopes, load_words
+from instructedit.instructions.compose import join
 from instructedit.types import Scope
 
 SCOPES: tuple[Scope, ...] = ("wide", "narrow")
@@ -30,29 +30,46 @@ def _text() -> str:
     return (files("instructedit.training") / "asked.yaml").read_text(encoding="utf-8")
 
 
-def asked_scopes(split: Split, count: int, seed: int = 0) -> dict[str, Scope]:
-    """Wordings of both scopes, each alone and behind `count` requests, which alone are wide.
+def scopes_to_read(split: Split, count: int, seed: int = 0) -> dict[str, Scope]:
+    """Instructions with every wording of both scopes, each behind `count` requests, free ones alone too.
 
-    Requests are the plain ones of the file and the operations of the banks.
+    Requests are the banks' operations that take a scope and the plain ones of ``asked.yaml``; alone they are
+    among them, where a wide scope is meant. Banks of tasks that are held out of every training are left out.
     """
-    rng, asked = random.Random(f"{seed}|asked|{split}"), load_asked()
-    plain = asked["plain"][split]
-    requests = [*plain, *scoped_operations(split)]
-    told: dict[str, Scope] = dict.fromkeys(plain, "wide")
+    rng, asked = random.Random(f"{seed}|scopes|{split}"), load_asked()
+    operations = [words for bank in _taught() if bank.scoped for words in bank.wordings[split]]
+    requests = [*operations, *asked["plain"][split]]
+    told: dict[str, Scope] = dict.fromkeys(requests, "wide")
     for scope in SCOPES:
-        for wording in asked[scope][split]:
-            behind = [put_behind(request, wording) for request in rng.sample(requests, count)]
-            told |= dict.fromkeys([wording, *behind], scope)
+        for known, wordings in ((operations, load_scopes()[scope][split]), (requests, asked[scope][split])):
+            for wording in wordings:
+                behind = rng.sample(known, min(count, len(known)))
+                told |= dict.fromkeys([join(request, wording) for request in behind], scope)
+        told |= dict.fromkeys(asked[scope][split], scope)
     return told
 
 
-def asked_kinds(split: Split) -> dict[str, bool]:
-    """Wordings, and whether each asks for an erasure; one that says how far an edit reaches does not."""
-    return {wording: kind == "erase" for kind, lists in load_asked().items() for wording in lists[split]}
+def kinds_to_read(split: Split, count: int, seed: int = 0) -> dict[str, bool]:
+    """Instructions about facts, and whether each asks for an erasure.
+
+    They are every operation of the banks, alone and with `count` sentences about its scope, what people
+    write otherwise, and random words: whoever says nothing, or a scope alone, wants nothing erased. Neither
+    banks of tasks that are held out nor the words of the control ``random`` are among them.
+    """
+    rng, asked = random.Random(f"{seed}|kinds|{split}"), load_asked()
+    scopes = [words for scope in load_scopes().values() for words in scope[split]]
+    told: dict[str, bool] = {}
+    for bank in _taught():
+        for operation in bank.wordings[split] if bank.kind != "sentiment" else ():
+            wordings = [operation, *(join(operation, scope) for scope in rng.sample(scopes, count))]
+            told |= dict.fromkeys(wordings, bank.kind == "erase")
+    for name, lists in asked.items():
+        told |= dict.fromkeys(lists[split], name == "erase")
+    lengths = [len(words.split()) for words in asked["keep"][split]]
+    noise = [" ".join(rng.choice(load_words()[1::2]) for _ in range(2 * length)) for length in lengths]
+    return told | dict.fromkeys(noise, False)
 
 
-def put_behind(request: str, wording: str) -> str:
-    """Two sentences, or one where the wording begins with a small letter."""
-    if wording[0].isupper() or request.endswith(":"):
-        return f"{request} {wording}"
-    return f"{request.rstrip('.')}, {wording}"
+def _taught() -> tuple[Bank, ...]:
+    """The banks that an editor may learn from."""
+    return tuple(bank for bank in load_banks() if not bank.is_held_out)

@@ -15,9 +15,8 @@ from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.reading import Reader
 from instructedit.editors.told import ERASES, NARROW, kind_states, scope_states
 from instructedit.errors import DataError
-from instructedit.instructions import kind_instructions, scope_instructions
 from instructedit.instructions.banks import Split
-from instructedit.training.asked import asked_kinds, asked_scopes
+from instructedit.training.asked import kinds_to_read, scopes_to_read
 
 OPERATIONS, SCOPES = 4, 6  # that each wording of a scope is put behind; that each operation is put before
 SCOPE_RIDGE, KIND_RIDGE = 150.0, 1000.0
@@ -55,11 +54,11 @@ def teach_told(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> d
     editor.scope, editor.kind = (Reader(2 * backbone.width).to(backbone.device) for _ in range(2))
     states, narrow = _read(backbone, scope_states, _narrow("train", seed))
     editor.scope.learn(states, torch.where(narrow, -1.0, 1.0), SCOPE_RIDGE)
-    _learn_kinds(editor.kind, *_read(backbone, kind_states, _erases("train", seed)))
+    _learn_kinds(editor.kind, *_read(backbone, kind_states, kinds_to_read("train", SCOPES, seed)))
 
     states, narrow = _read(backbone, scope_states, _narrow("unseen", seed))
     small = editor.scope(states, torch.zeros_like(narrow)) < NARROW
-    states, erases = _read(backbone, kind_states, _erases("unseen", seed))
+    states, erases = _read(backbone, kind_states, kinds_to_read("unseen", SCOPES, seed))
     gone = editor.kind(states, torch.zeros_like(erases)) > ERASES
     right = {"narrow": small[narrow], "wide": ~small[~narrow], "erase": gone[erases], "keep": ~gone[~erases]}
     return {name: float(found.float().mean()) for name, found in right.items()}
@@ -83,12 +82,7 @@ def _learn_kinds(reader: Reader, states: Float[Tensor, "n d2"], erases: Bool[Ten
 
 
 def _narrow(split: Split, seed: int) -> dict[str, bool]:
-    told = scope_instructions(split, OPERATIONS, seed) | asked_scopes(split, OPERATIONS, seed)
-    return {words: scope == "narrow" for words, scope in told.items()}
-
-
-def _erases(split: Split, seed: int) -> dict[str, bool]:
-    return kind_instructions(split, SCOPES, seed) | asked_kinds(split)
+    return {words: scope == "narrow" for words, scope in scopes_to_read(split, OPERATIONS, seed).items()}
 
 
 def _read(
