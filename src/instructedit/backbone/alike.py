@@ -84,7 +84,7 @@ def can_share(backbone: "Backbone") -> bool:
 
 
 def _is_same(one: Float[Tensor, "t d"], two: Float[Tensor, "t d"]) -> bool:
-    """Whether states differ by rounding alone; the first token's, which may be so large as to hide all, aside."""
+    """Whether states differ by rounding alone, but for the first token, whose can hide all others."""
     first, second = one[1:].float(), two[1:].float()
     return bool((first - second).norm() < max(1e-3, ROUNDING * torch.finfo(one.dtype).eps) * second.norm())
 
