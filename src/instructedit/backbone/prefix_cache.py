@@ -70,12 +70,11 @@ class PrefixCache:
     def fill(self, texts: Sequence[Text], encode: Encode, track: Track = iter) -> None:
         """Compute and store what is missing, a shard at a time.
 
-        Shards are cut before what is stored is left out, so a run that was killed computes the
-        rest in the same batches, to the bit. `track` may show progress over the shards.
+        Texts that begin alike stand side by side, so that `encode` has their beginnings together. Shards are
+        cut before what is stored is left out, so a run that was killed computes the rest in the same batches,
+        to the bit. `track` may show progress over the shards.
         """
-        ordered = sorted(
-            {text.ids: text for text in texts}.values(), key=lambda text: (len(text.ids), text.ids)
-        )
+        ordered = sorted({text.ids: text for text in texts}.values(), key=lambda text: text.ids)
         shards = [ordered[start : start + SHARD_TEXTS] for start in range(0, len(ordered), SHARD_TEXTS)]
         for todo in track([todo for todo in map(self.missing, shards) if todo]):
             self._write(todo, encode)
