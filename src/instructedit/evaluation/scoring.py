@@ -21,7 +21,9 @@ from instructedit.metrics import (
 
 BATCH_TOKENS = 2048  # of one pass, padding counted
 BATCH_TEXTS = 64  # of one pass: every text brings its own copy of its edit's factors
+ENCODED_TEXTS = 512  # whose prefix states are in memory at one time
 HEAD_ROWS = 256  # positions whose logits exist at one time: 50 MB for 49,152 words
+States = dict[tuple[int, ...], Float[Tensor, "_ d"]]  # by a text's tokens
 COLUMNS = ("exact", "accuracy", "log_prob", "unchanged", "unchanged_exact", "kl")
 
 
@@ -45,12 +47,23 @@ def score_texts(
     columns = {f"{side}_{name}": torch.full((len(texts),), torch.nan) for side in SIDES for name in COLUMNS}
     told = texts if reworded is None else reworded
     answered = [place for place, text in enumerate(told) if text.targets]
-    for batch in like_length(answered, told, BATCH_TOKENS, BATCH_TEXTS):
-        plain, asked = [texts[i] for i in batch], [told[i] for i in batch]
-        scored = _score_batch(backbone, delta, plain, asked, [edits[i] for i in batch], cache)
-        for name, values in scored.items():
-            columns[name][batch] = values.cpu()
+    answered.sort(key=lambda place: told[place].ids)  # what begins alike is encoded together
+    for start in range(0, len(answered), ENCODED_TEXTS):
+        part = answered[start : start + ENCODED_TEXTS]
+        states = _encode(backbone, [text for i in part for text in {texts[i], told[i]}], cache)
+        for batch in like_length(part, told, BATCH_TOKENS, BATCH_TEXTS):
+            plain, asked = [texts[i] for i in batch], [told[i] for i in batch]
+            scored = _score_batch(backbone, delta, plain, asked, [edits[i] for i in batch], states)
+            for name, values in scored.items():
+                columns[name][batch] = values.cpu()
     return columns
+
+
+def _encode(backbone: Backbone, texts: Sequence[Text], cache: PrefixCache | None) -> States:
+    """The prefix states of each text, by its tokens."""
+    once = list({text.ids: text for text in texts}.values())
+    rows = backbone.encode(once) if cache is None else cache.fetch(once, backbone.encode)
+    return {text.ids: row for text, row in zip(once, rows, strict=True)}
 
 
 def _score_batch(
@@ -59,13 +72,13 @@ def _score_batch(
     texts: Sequence[Text],
     asked: Sequence[Text],
     edits: Sequence[int],
-    cache: PrefixCache | None,
+    states: States,
 ) -> dict[str, Float[Tensor, " m"]]:
-    hidden = backbone.prefix(texts, cache)
+    hidden = backbone.pad_states([states[text.ids] for text in texts])
     owner, positions, targets = answer_rows(texts, backbone.device)
     base = backbone.top(hidden)[owner, positions]
     if asked != texts:
-        hidden = backbone.prefix(asked, cache)
+        hidden = backbone.pad_states([states[text.ids] for text in asked])
         positions = answer_rows(asked, backbone.device)[1]
     with delta.applied_to(backbone.model, rows=torch.tensor(edits, device=backbone.device)):
         edited = backbone.top(hidden)[owner, positions]
