@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 WIDTH = 256  # tokens of a tree, where no single text is longer
 TRIED = ((1, 5, 3, 8), (1, 5, 3, 2, 7), (1, 5), (4, 6))  # token ids that show whether a model can run trees
 ROUNDING = 16  # times the precision's own, by which states may differ
-UNABLE = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
+UNABLE = (  # what a model may raise that cannot be run in such a way
+    AttributeError,
+    IndexError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass

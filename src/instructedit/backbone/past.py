@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
+from instructedit.backbone.alike import UNABLE
 from instructedit.backbone.backbone import Backbone
 from instructedit.backbone.generation import takes_positions, tell_positions
 from instructedit.backbone.parts import Text
 from instructedit.backbone.shared_rows import share_rows
 
 TRIED = (1, 5, 3, 8, 2, 7)  # token ids that show whether a model goes on from what it has read
-UNABLE = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 Past = Float[Tensor, "l two h _ c"]  # by block above the cut, keys and values of some tokens, by head
 
