@@ -8,7 +8,10 @@ import pytest
 
 from chat_stand_in import StandIn, listing, stand_in
 from cli_run import Run
+from instructedit.cli.making import Loop, choose_trial
+from instructedit.cli.train_options import TrainModel, TrainSample
 from instructedit.instructions.banks import read_bank
+from instructedit.making import MakingConfig, Retraining, split_records
 from instructedit.making.trace import TRACE
 from tiny_editors import tiny_cases, tiny_editor
 
@@ -113,3 +116,15 @@ def test_dry_run_shows_the_request(cli: Run) -> None:
     plan = json.loads(out)
     assert "{subject} and {sentiment}" in plan["messages"][0]["content"]
     assert plan["edits_a_round"] == 10 * plan["check"] > 0
+
+
+def test_blocks_and_seed_that_are_given_go_before_the_configurations(folder: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("{seed: 7, blocks: 2, sites: null}")
+    loop = Loop(out=tmp_path, retrain=True, training=str(settings))
+    records = split_records(tiny_cases(), MakingConfig(cases=2))
+    for given, expected in (((None, None), (2, 7)), ((1, 0), (1, 0))):
+        model = TrainModel(model=str(folder), start="none", blocks=given[0])
+        backbone, trial = choose_trial(records, loop, model, TrainSample(seed=given[1]))
+        assert isinstance(trial, Retraining)
+        assert (len({site.block for site in backbone.sites}), trial.config.seed) == expected

@@ -14,7 +14,7 @@ from torch import Tensor
 from instructedit.backbone.backbone import Backbone
 from instructedit.backbone.parts import Text
 
-PROMPTS = 32  # continued at one time
+PROMPTS = 48  # continued at one time
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from instructedit.cli.making import (
     describe_settings,
     load_local_writer,
 )
-from instructedit.cli.options import COMMON, MODEL, SAMPLE, Common, ModelChoice, Sample
+from instructedit.cli.options import COMMON, Common, Sample
 from instructedit.cli.report import Report, make_table
+from instructedit.cli.train_options import TRAIN_MODEL, TRAIN_SAMPLE, TrainModel, TrainSample
 from instructedit.errors import OutputError
 from instructedit.types import EditCase, Kind
 
@@ -36,8 +37,8 @@ def make_instructions(
     *,
     loop: Loop = LOOP,
     writing: Writing = WRITING,
-    model: ModelChoice = MODEL,
-    sample: Sample = SAMPLE,
+    model: TrainModel = TRAIN_MODEL,
+    sample: TrainSample = TRAIN_SAMPLE,
     common: Common = COMMON,
 ) -> Report:
     """Let a language model describe a task, score each description by edits, and keep the best as a bank.
@@ -52,10 +53,10 @@ def make_instructions(
     from instructedit.data.layouts import named_layouts
     from instructedit.making import MakingConfig, prepare_cases, split_records
 
-    kind = named_layouts(task)[0].kind
+    kind, seed = named_layouts(task)[0].kind, sample.plain().seed
     names = {field.name for field in fields(MakingConfig)} & {field.name for field in fields(loop)}
-    config = MakingConfig(**{name: getattr(loop, name) for name in names}, seed=sample.seed)
-    cases = prepare_cases(_read(task, kind, loop, sample), task, kind)
+    config = MakingConfig(**{name: getattr(loop, name) for name in names}, seed=seed)
+    cases = prepare_cases(_read(task, kind, loop, sample.plain()), task, kind)
     records = split_records(cases, config)
     if common.dry_run:
         return _plan(kind, config, records)
@@ -100,8 +101,8 @@ def _set_up(
     records: "Records",
     loop: Loop,
     writing: Writing,
-    model: ModelChoice,
-    sample: Sample,
+    model: TrainModel,
+    sample: TrainSample,
 ) -> "Making":
     """The making, with the server's address looked at before any model is loaded."""
     from instructedit.backbone import PrefixCache
@@ -109,13 +110,13 @@ def _set_up(
 
     assert loop.out is not None
     server = connect(writing) if writing.url else None
-    settings = describe_settings(task, config, records, loop, writing, model)
+    settings = describe_settings(task, config, records, loop, writing, model.plain())
     trace = open_trace(loop.out, settings)
     backbone, trial = choose_trial(records, loop, model, sample)
-    writer = server or load_local_writer(writing, backbone, model)
+    writer = server or load_local_writer(writing, backbone, model.plain())
     trace.save()
     examiner = Examiner(
-        backbone, records.validation, loop.batch, sample.seed, PrefixCache(loop.out / CACHE, backbone)
+        backbone, records.validation, loop.batch, config.seed, PrefixCache(loop.out / CACHE, backbone)
     )
     return Making(task, kind, config, records, writer, examiner, trial, trace)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import Group, Parameter
 
-from instructedit.cli.options import MODEL, Count, ModelChoice, Paths, Sample, Switch, Texts
+from instructedit.cli.options import Count, ModelChoice, Paths, Switch, Texts
+from instructedit.cli.train_options import TrainModel, TrainSample
 from instructedit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _editor_digest(loop: Loop) -> str:
 
 
 def choose_trial(
-    records: "Records", loop: Loop, model: ModelChoice, sample: Sample
+    records: "Records", loop: Loop, model: TrainModel, sample: TrainSample
 ) -> "tuple[Backbone, TrialEditor]":
     """The model, and the editor of each round: always the same, or trained with the round's descriptions.
 
@@ -173,14 +174,13 @@ def choose_trial(
     from instructedit.making import Retraining, keep_editor
 
     if not loop.retrain:
-        backbone, editor = load_by_name(model, loop.editor, loop.setting)
+        backbone, editor = load_by_name(model.plain(), loop.editor, loop.setting)
         return backbone, keep_editor(editor)
     from instructedit.cli.train import read_settings
 
-    blocks = model.blocks if model.blocks != MODEL.blocks else None
     changes = (f"steps={loop.retrain_steps}",)
-    settings = read_settings(loop.training, changes, model.sites, blocks, sample.seed or None)
+    settings = read_settings(loop.training, changes, model.sites, model.blocks, sample.seed)
     settings = replace(settings, validate_every=min(settings.validate_every, settings.steps))
-    backbone = load_model(replace(model, sites=settings.sites, blocks=settings.blocks))
+    backbone = load_model(replace(model.plain(), sites=settings.sites, blocks=settings.blocks))
     assert loop.out is not None
     return backbone, Retraining(backbone, records.rest, settings, loop.out)

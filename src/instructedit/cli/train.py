@@ -66,11 +66,10 @@ def train_editor(
         raise OutputError("no folder for the run was named. Expected --out FOLDER.")
     _check_run(training.out)
     begin = _find_begin(training)
-    cases = _read_training_cases(training, Sample(sample.limit, sample.seed or 0))
-    choice = replace(ModelChoice(), **{n: x for n, x in vars(model).items() if n != "blocks"})
+    cases = _read_training_cases(training, sample.plain())
     with using_banks(training.bank):
         course = Course(cases, read_ordinary(training.text, sample.limit), settings)
-        run = _Run(settings, course, cases, training, choice, training.out, begin)
+        run = _Run(settings, course, cases, training, model.plain(), training.out, begin)
         if common.dry_run:
             return _estimate(settings, course)
         return run.report()

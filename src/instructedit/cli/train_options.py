@@ -1,6 +1,6 @@
 """The options of `instructedit train`: those of its own, and shared ones that a configuration may decide."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +74,10 @@ class TrainModel(ModelChoice):
     blocks: Count | None = None  # type: ignore[bad-override]
     """How many of the last blocks are edited when --sites does not say; left out, as configured."""
 
+    def plain(self) -> ModelChoice:
+        """The same, with the usual blocks where none are given."""
+        return replace(ModelChoice(), **{name: x for name, x in vars(self).items() if x is not None})
+
 
 @Parameter(name="*", group=COMMON_GROUP)
 @dataclass(frozen=True)
@@ -82,6 +86,10 @@ class TrainSample(Sample):
 
     seed: int | None = None  # type: ignore[bad-override]
     """Seed of everything that is drawn at random; left out, as configured, and 0 for the draw of records."""
+
+    def plain(self) -> Sample:
+        """The same, with the usual seed where none is given."""
+        return Sample(self.limit, self.seed or 0)
 
 
 TRAINING, TRAIN_MODEL, TRAIN_SAMPLE = Training(), TrainModel(), TrainSample()
