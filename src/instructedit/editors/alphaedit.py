@@ -11,7 +11,6 @@ from torch import Tensor
 from instructedit.backbone import Backbone
 from instructedit.delta import LowRankDelta
 from instructedit.editors.covariance import covariances, insert_pairs, remember
-from instructedit.editors.location import output_projections
 from instructedit.editors.memit import Pair, SpreadEdit, read_together
 from instructedit.editors.registry import Result
 from instructedit.errors import ModelError
@@ -61,7 +60,7 @@ class AlphaEdit(SpreadEdit):
 
         Errors: as `prepare`.
         """
-        names = [site.name for site in output_projections(backbone)[-self.layers :]]
+        names = [site.name for site in self.place(backbone)[0]]
         return AlphaEditSequence(self, self.prepare(backbone, names))
 
 
@@ -100,11 +99,7 @@ class AlphaEditSequence:
         Block after block, as `SpreadEdit.insert_together`; the keys kept are those of the edited model.
         """
         delta = self.method.insert_together(backbone, cases, self.solve)
-        sites, parts = (
-            output_projections(backbone)[-self.method.layers :],
-            self.method.locate(backbone, cases),
-        )
-        last = backbone.blocks[sites[-1].block]
+        (sites, last), parts = self.method.place(backbone), self.method.locate(backbone, cases)
         for site in sites:
             keys, _ = read_together(backbone, parts, site, last, delta)
             inside = keys[0].double() @ self.null[site.name]

@@ -25,6 +25,9 @@ CONTEXTS = (
 )
 
 
+TRIED = (1, 5, 3, 8)  # token ids
+
+
 @dataclass(frozen=True)
 class Located:
     """Each case's prompt behind each context, with the wanted answer, then each case's essence prompt.
@@ -140,6 +143,25 @@ def moved(
         yield seen
     finally:
         hook.remove()
+
+
+@torch.no_grad()
+def adds_output(backbone: Backbone, site: Site) -> bool:
+    """Whether what a site gives is added to what leaves its block as it is, tried on a few tokens.
+
+    Not so where a norm or a factor stands between: then the block gives something else for it.
+    """
+    hidden, end = backbone.prefix([Text(TRIED, 1)]), torch.tensor([len(TRIED) - 1], device=backbone.device)
+    block, module = backbone.blocks[site.block], backbone.modules[site.name]
+
+    def leaves(shift: Float[Tensor, "1 d"]) -> Float[Tensor, "1 d"]:
+        with moved(module, shift, end), moved(block, torch.zeros_like(shift), end) as seen:
+            backbone.top(hidden, site.block + 1)
+        return seen[0].float()
+
+    nothing = leaves(torch.zeros(1, backbone.width, device=backbone.device))
+    shift = nothing.roll(1, dims=1)  # as large as what is there, and unlike it
+    return bool((leaves(shift) - nothing - shift).norm() < 0.1 * shift.norm())
 
 
 @torch.no_grad()

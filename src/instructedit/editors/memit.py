@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from instructedit.backbone import Backbone, Site
 from instructedit.delta import LowRankDelta
 from instructedit.editors.batches import Batches
-from instructedit.editors.covariance import divide, insert_pairs, ordinary_factors
-from instructedit.editors.location import Located, locate, moved, output_projections
+from instructedit.editors.covariance import divide, insert_pairs, ordinary_factors, remember
+from instructedit.editors.location import Located, adds_output, locate, moved, output_projections
 from instructedit.editors.registry import Result
 from instructedit.editors.rome import BATCH, ValueSearch
 from instructedit.factors import watch_sites
@@ -29,7 +29,9 @@ class SpreadEdit(ValueSearch):
     """What MEMIT and AlphaEdit share: block after block, all but the closed form of one site.
 
     `layers` blocks are edited, the last of them at the method's depth: the last so many among the
-    backbone's sites.
+    backbone's sites. Where what an MLP gives is not added to the stream as it is (a norm or a factor
+    stands between, as in Gemma), a share of what leaves a block can be asked of no MLP. There the last
+    alone is edited, and the vector is looked for in what it gives, as ROME does.
     """
 
     steps: int = 25
@@ -49,15 +51,22 @@ class SpreadEdit(ValueSearch):
     ) -> Pair:
         """The update of one site for n cases together: n is 1 where each case is alone."""
 
+    def place(self, backbone: Backbone) -> tuple[list[Site], nn.Module]:
+        """The sites that are edited, and the module that shall give what the answer needs."""
+        sites = output_projections(backbone)[-self.layers :]
+        last = sites[-1]
+        if remember(backbone, ("adds", last.name), lambda: adds_output(backbone, last)):
+            return sites, backbone.blocks[last.block]
+        return [last], backbone.modules[last.name]
+
     @torch.no_grad()
     def insert(self, backbone: Backbone, cases: Sequence[EditCase]) -> LowRankDelta:
-        """Find what leaves the last block, then bring each block's share of what is still missing (eq. 20).
+        """Find what the last block shall give, then bring each block's share of what is missing (eq. 20).
 
         Keys and what leaves the last block are read anew with the blocks before it edited, each case
         under its own edit. Source: MEMIT, section 4.3.
         """
-        sites = output_projections(backbone)[-self.layers :]
-        last = backbone.blocks[sites[-1].block]
+        sites, last = self.place(backbone)
         located = locate(backbone, cases, self.contexts)
         goal = self.find(backbone, last, located)
         prepared = self.prepare(backbone, [site.name for site in sites])
@@ -72,8 +81,7 @@ class SpreadEdit(ValueSearch):
     @torch.no_grad()
     def insert_together(self, backbone: Backbone, cases: Sequence[EditCase], solve: Solve) -> LowRankDelta:
         """The same for all cases in one model (b = 1): at every block `solve` is given all their keys."""
-        sites = output_projections(backbone)[-self.layers :]
-        last = backbone.blocks[sites[-1].block]
+        sites, last = self.place(backbone)
         parts = self.locate(backbone, cases)
         goal = torch.cat([self.find(backbone, last, part) for part in parts])
         delta = LowRankDelta({}, {})
@@ -93,7 +101,7 @@ class SpreadEdit(ValueSearch):
 def read_state(
     backbone: Backbone, located: Located, site: Site, last: nn.Module, delta: LowRankDelta
 ) -> tuple[Float[Tensor, "b 1 d_in"], Float[Tensor, "b d"]]:
-    """The keys at a site, and what leaves the block `last`, at the subject's last token under some edits."""
+    """The keys at a site, and what the module `last` gives, at the subject's last token under some edits."""
     rows = slice(located.requests)
     places, owner = located.places[rows], located.owner[rows]
     nothing = torch.zeros(len(places), backbone.width, device=backbone.device)
@@ -147,7 +155,7 @@ class MEMIT(SpreadEdit):
 
         All keys of a batch are in K. C0 stays that of ordinary keys: those of earlier batches do not join it.
         """
-        factors = self.prepare(backbone, [site.name for site in output_projections(backbone)[-self.layers :]])
+        factors = self.prepare(backbone, [site.name for site in self.place(backbone)[0]])
 
         def solve(name: str, keys: Tensor, residuals: Tensor) -> Pair:
             return self.solve(factors[name], keys, residuals)
