@@ -13,7 +13,14 @@ from instructedit.backbone import Backbone
 from instructedit.editors.editor_file import load_editor, read_facts, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.reading import Reader
-from instructedit.editors.told import ERASES, NARROW, kind_states, scope_states
+from instructedit.editors.told import (
+    ERASES,
+    KIND_WIDTH,
+    NARROW,
+    SCOPE_WIDTH,
+    kind_states,
+    scope_states,
+)
 from instructedit.errors import DataError
 from instructedit.instructions.banks import Split
 from instructedit.training.asked import kinds_to_read, scopes_to_read
@@ -51,7 +58,9 @@ def teach_told(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> d
             "editor.transform.code above zero, or --set editor.polish.scoped=false."
         )
     editor.adjust(polish=replace(editor.config.polish, scoped=True))
-    editor.scope, editor.kind = (Reader(2 * backbone.width).to(backbone.device) for _ in range(2))
+    editor.scope, editor.kind = (
+        Reader(wide * backbone.width).to(backbone.device) for wide in (SCOPE_WIDTH, KIND_WIDTH)
+    )
     states, narrow = _read(backbone, scope_states, _narrow("train", seed))
     editor.scope.learn(states, torch.where(narrow, -1.0, 1.0), SCOPE_RIDGE)
     _learn_kinds(editor.kind, *_read(backbone, kind_states, kinds_to_read("train", SCOPES, seed)))
@@ -64,7 +73,7 @@ def teach_told(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> d
     return {name: float(found.float().mean()) for name, found in right.items()}
 
 
-def _learn_kinds(reader: Reader, states: Float[Tensor, "n d2"], erases: Bool[Tensor, " n"]) -> None:
+def _learn_kinds(reader: Reader, states: Float[Tensor, "n _"], erases: Bool[Tensor, " n"]) -> None:
     """Tell erasures from the rest, both sides counting alike.
 
     An instruction that erases nothing must not be read as if it did: such a one counts more in the next turn.
@@ -87,7 +96,7 @@ def _narrow(split: Split, seed: int) -> dict[str, bool]:
 
 def _read(
     backbone: Backbone, see: Callable[[Backbone, Sequence[str]], Tensor], told: Mapping[str, bool]
-) -> tuple[Float[Tensor, "n d2"], Bool[Tensor, " n"]]:
+) -> tuple[Float[Tensor, "n _"], Bool[Tensor, " n"]]:
     """What the editor sees of every instruction, and what `told` says of it."""
     words = sorted(told, key=len)  # of like length side by side, so that little is padding
     states = torch.cat([see(backbone, words[i : i + 64]) for i in range(0, len(words), 64)])
@@ -95,8 +104,8 @@ def _read(
 
 
 def _balance(
-    states: Float[Tensor, "n d2"], sides: Bool[Tensor, " n"]
-) -> tuple[Float[Tensor, "m d2"], Bool[Tensor, " m"]]:
+    states: Float[Tensor, "n _"], sides: Bool[Tensor, " n"]
+) -> tuple[Float[Tensor, "m _"], Bool[Tensor, " m"]]:
     """As many of both sides: those of the smaller one are repeated by turns."""
     true, false = sides.nonzero()[:, 0], (~sides).nonzero()[:, 0]
     most = torch.arange(max(len(true), len(false)), device=states.device)
