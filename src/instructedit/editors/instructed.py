@@ -12,7 +12,7 @@ from instructedit.editors.passes import PassEditor
 from instructedit.editors.reading import Reader
 from instructedit.editors.requests import EditorConfig
 from instructedit.editors.stance import Stance, read_topics
-from instructedit.editors.told import KIND_WIDTH, SCOPE_WIDTH, read_told
+from instructedit.editors.told import read_told
 from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
 from instructedit.progress import track
@@ -27,8 +27,7 @@ class InstructedEditor(PassEditor):
     def __init__(self, config: EditorConfig, sites: Sequence[Site], width: int, seed: int = 0) -> None:
         super().__init__(config, sites, width, seed)
         self.stance = Stance(config.stance, width, seed) if config.stance.marks else None
-        told = config.polish.scoped
-        self.scope, self.kind = (Reader(wide * width) if told else None for wide in (SCOPE_WIDTH, KIND_WIDTH))
+        self.scope, self.kind = (Reader(2 * width) if config.polish.scoped else None for _ in range(2))
         self._grounds = Grounds()
 
     @torch.no_grad()

@@ -13,18 +13,17 @@ from instructedit.editors.location import early_outputs
 from instructedit.types import EditCase
 
 DEPTH, DEEP = 0.47, 0.6  # shares of the blocks, at which wordings that were left out are told apart well
-SCOPE_WIDTH, KIND_WIDTH = 4, 2  # of what is read for the one and the other, in widths of the model
 NARROW = -0.6  # an instruction read below this is of narrow scope; where in doubt, a wide one is meant
-ERASES = 0.4  # one read above this asks for an erasure; where in doubt, none is meant
+ERASES = 0.6  # one read above this asks for an erasure; where in doubt, none is meant
 
 Read = Callable[[Tensor, Tensor], Tensor]  # as a `Reader` does
 States = Sequence[Float[Tensor, "_ d"]]  # of instructions, one after the other
 
 
 @torch.no_grad()
-def scope_states(backbone: Backbone, instructions: Sequence[str]) -> Float[Tensor, "b d4"]:
-    """Of each instruction the mean of its states, without the start token, and the last, at two depths."""
-    return _scope(*(_states(backbone, instructions, depth) for depth in (DEPTH, DEEP)))
+def scope_states(backbone: Backbone, instructions: Sequence[str]) -> Float[Tensor, "b d2"]:
+    """Of each instruction the mean of its states, without the start token, and the last of them."""
+    return _scope(_states(backbone, instructions, DEPTH))
 
 
 @torch.no_grad()
@@ -46,12 +45,12 @@ def read_told(
     if kind is None and scope is None:
         return found
     absent = torch.tensor([not words for words in instructions], device=backbone.device)
-    early, deep = (_states(backbone, instructions, depth) for depth in (DEPTH, DEEP))
+    early = _states(backbone, instructions, DEPTH)
     if kind is not None:
-        sides = kind(_kind(early, deep), absent).tolist()
+        sides = kind(_kind(early, _states(backbone, instructions, DEEP)), absent).tolist()
         found = [_erased(case) if side > ERASES else case for case, side in zip(found, sides, strict=True)]
     if scope is not None:
-        narrow = (scope(_scope(early, deep), absent) < NARROW).tolist()
+        narrow = (scope(_scope(early), absent) < NARROW).tolist()
         found = [replace(c, scope="narrow") if small else c for c, small in zip(found, narrow, strict=True)]
     return found
 
@@ -66,11 +65,8 @@ def _erased(case: EditCase) -> EditCase:
     return replace(case, kind="erase", probes=probes)
 
 
-def _scope(early: States, deep: States) -> Float[Tensor, "b d4"]:
-    pairs = zip(early, deep, strict=True)
-    return torch.stack(
-        [torch.cat([part for row in rows for part in (row.mean(0), row[-1])]) for rows in pairs]
-    )
+def _scope(early: States) -> Float[Tensor, "b d2"]:
+    return torch.stack([torch.cat([row.mean(0), row[-1]]) for row in early])
 
 
 def _kind(early: States, deep: States) -> Float[Tensor, "b d2"]:

@@ -30,6 +30,11 @@ def _text() -> str:
     return (files("instructedit.training") / "asked.yaml").read_text(encoding="utf-8")
 
 
+def free_wordings(split: Split) -> set[str]:
+    """What people write in their own words, as ``asked.yaml`` has it."""
+    return {wording for lists in load_asked().values() for wording in lists[split]}
+
+
 def scopes_to_read(split: Split, count: int, seed: int = 0) -> dict[str, Scope]:
     """Instructions with every wording of both scopes, each behind `count` requests, free ones alone too.
 

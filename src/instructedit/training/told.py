@@ -1,6 +1,6 @@
 """Teaching an editor to read from an instruction whether it erases, and how far an edit shall reach."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,20 +13,13 @@ from instructedit.backbone import Backbone
 from instructedit.editors.editor_file import load_editor, read_facts, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.reading import Reader
-from instructedit.editors.told import (
-    ERASES,
-    KIND_WIDTH,
-    NARROW,
-    SCOPE_WIDTH,
-    kind_states,
-    scope_states,
-)
+from instructedit.editors.told import ERASES, NARROW, kind_states, scope_states
 from instructedit.errors import DataError
 from instructedit.instructions.banks import Split
-from instructedit.training.asked import kinds_to_read, scopes_to_read
+from instructedit.training.asked import free_wordings, kinds_to_read, scopes_to_read
 
 OPERATIONS, SCOPES = 4, 6  # that each wording of a scope is put behind; that each operation is put before
-SCOPE_RIDGE, KIND_RIDGE = 150.0, 1000.0
+SCOPE_RIDGE, KIND_RIDGE = 3000.0, 1000.0
 TURNS, HARDER = 8, 5
 
 
@@ -58,12 +51,13 @@ def teach_told(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> d
             "editor.transform.code above zero, or --set editor.polish.scoped=false."
         )
     editor.adjust(polish=replace(editor.config.polish, scoped=True))
-    editor.scope, editor.kind = (
-        Reader(wide * backbone.width).to(backbone.device) for wide in (SCOPE_WIDTH, KIND_WIDTH)
-    )
+    editor.scope, editor.kind = (Reader(2 * backbone.width).to(backbone.device) for _ in range(2))
     states, narrow = _read(backbone, scope_states, _narrow("train", seed))
     editor.scope.learn(states, torch.where(narrow, -1.0, 1.0), SCOPE_RIDGE)
-    _learn_kinds(editor.kind, *_read(backbone, kind_states, kinds_to_read("train", SCOPES, seed)))
+    kinds = kinds_to_read("train", SCOPES, seed)
+    _learn_kinds(
+        editor.kind, *_read(backbone, kind_states, kinds, twice=kinds.keys() - free_wordings("train"))
+    )
 
     states, narrow = _read(backbone, scope_states, _narrow("unseen", seed))
     small = editor.scope(states, torch.zeros_like(narrow)) < NARROW
@@ -95,12 +89,17 @@ def _narrow(split: Split, seed: int) -> dict[str, bool]:
 
 
 def _read(
-    backbone: Backbone, see: Callable[[Backbone, Sequence[str]], Tensor], told: Mapping[str, bool]
+    backbone: Backbone,
+    see: Callable[[Backbone, Sequence[str]], Tensor],
+    told: Mapping[str, bool],
+    twice: Collection[str] = (),
 ) -> tuple[Float[Tensor, "n _"], Bool[Tensor, " n"]]:
-    """What the editor sees of every instruction, and what `told` says of it."""
+    """What the editor sees of every instruction, and what `told` says of it; some of them `twice`."""
     words = sorted(told, key=len)  # of like length side by side, so that little is padding
     states = torch.cat([see(backbone, words[i : i + 64]) for i in range(0, len(words), 64)])
-    return states, torch.tensor([told[text] for text in words], device=states.device)
+    places = [*range(len(words)), *(place for place, text in enumerate(words) if text in twice)]
+    sides = torch.tensor([told[words[place]] for place in places], device=states.device)
+    return states[places], sides
 
 
 def _balance(
