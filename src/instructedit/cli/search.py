@@ -35,7 +35,7 @@ def search_settings(
 
     The score is the mean of Reliability, Generalization, Locality and Portability on bare prompts, over
     --limit cases of each file (24), drawn by --seed. An editor that is trained is trained for every try, on
-    the records about other subjects. `evaluate --settings-file` and plans read the file.
+    the records about other subjects. Plans read the file, and `evaluate --settings-file` that of a method.
 
     Parameters
     ----------
