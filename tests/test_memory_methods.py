@@ -227,16 +227,16 @@ def test_both_sides_are_compared_at_the_same_answer_tokens(llama: Backbone) -> N
 def test_only_what_is_reworded_costs_a_second_prefix(
     llama: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cases, passes = facts()[:1] + opinions()[:1], []
-    prefix = llama.prefix
-    monkeypatch.setattr(llama, "prefix", lambda *given: passes.append(1) or prefix(*given))
+    cases, encoded = facts()[:1] + opinions()[:1], []
+    encode = llama.encode
+    monkeypatch.setattr(llama, "encode", lambda texts: encoded.append(len(texts)) or encode(texts))
     texts = [llama.text("Rome is a", "city"), llama.text("Rome is", "a")]
     score_texts(llama, NoiseEditor().edit(llama, cases), texts, [0, 1])
-    assert len(passes) == 1
+    assert encoded == [2]
     score_texts(
         llama, Context(("", "")), texts, [0, 1], reworded=[llama.text("So Rome is a", "city"), texts[1]]
     )
-    assert len(passes) == 3
+    assert encoded == [2, 3]  # both as they are, and the one that is reworded
 
 
 @pytest.fixture

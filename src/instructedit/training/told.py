@@ -19,7 +19,7 @@ from instructedit.instructions.banks import Split
 from instructedit.training.asked import free_wordings, kinds_to_read, scopes_to_read
 
 OPERATIONS, SCOPES = 4, 6  # that each wording of a scope is put behind; that each operation is put before
-SCOPE_RIDGE, KIND_RIDGE = 3000.0, 1000.0
+SCOPE_RIDGE, KIND_RIDGE = 2.6, 1000.0  # of the scope: for each number that is read
 TURNS, HARDER = 8, 5
 
 
@@ -53,7 +53,7 @@ def teach_told(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> d
     editor.adjust(polish=replace(editor.config.polish, scoped=True))
     editor.scope, editor.kind = (Reader(2 * backbone.width).to(backbone.device) for _ in range(2))
     states, narrow = _read(backbone, scope_states, _narrow("train", seed))
-    editor.scope.learn(states, torch.where(narrow, -1.0, 1.0), SCOPE_RIDGE)
+    editor.scope.learn(states, torch.where(narrow, -1.0, 1.0), SCOPE_RIDGE * states.shape[1])
     kinds = kinds_to_read("train", SCOPES, seed)
     _learn_kinds(
         editor.kind, *_read(backbone, kind_states, kinds, twice=kinds.keys() - free_wordings("train"))
