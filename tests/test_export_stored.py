@@ -1,6 +1,7 @@
 """What `export` reads: the base model that an edit belongs to, and folders that are broken or of others."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -204,9 +205,20 @@ def mutate(place: Path, name: str, key: object, value: object) -> None:
     else:
         shape, dtype, content = value
         shape = shape or tensors[chosen].shape
+        if dtype.is_floating_point and math.isfinite(content):
+            content = min(content, torch.finfo(dtype).max)
         number = content if dtype.is_floating_point else 1
         tensors[chosen] = torch.full(shape, number, dtype=dtype)
     save_file(tensors, path)
+
+
+def test_an_adapter_in_half_precision_is_read(kept, tmp_path, llama: Backbone) -> None:
+    place = copy(kept, tmp_path / "lora")
+    whole = read_edit(place)
+    save_file({name: tensor.half() for name, tensor in load_file(place / WEIGHTS).items()}, place / WEIGHTS)
+    half, _ = read_edit(place).merge().compress()
+    for name in whole.a:
+        torch.testing.assert_close(half.dense(name), whole.merge().dense(name), rtol=1e-2, atol=1e-3)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -48,7 +48,8 @@ def read_edit(path: Path) -> "LowRankDelta":
             raise DataError(
                 f"{path / WEIGHTS} holds {name!r}. Expected the A and B of LoRA layers and nothing else."
             )
-        sides[HALVES[ending]][name.removeprefix(PREFIX).removesuffix(ending)] = tensor[None]
+        whole = tensor.float() if tensor.is_floating_point() else tensor  # half precision is for keeping only
+        sides[HALVES[ending]][name.removeprefix(PREFIX).removesuffix(ending)] = whole[None]
     delta = pair_sides(sides["a"], sides["b"], str(path / WEIGHTS))
     try:
         scales = {name: _scale(config, name, a.shape[1]) for name, a in delta.a.items()}
