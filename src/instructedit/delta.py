@@ -186,7 +186,7 @@ class LowRankDelta:
 def pair_sides(
     a: Mapping[str, Tensor], b: Mapping[str, Tensor], what: str, header: Mapping[str, str] | None = None
 ) -> LowRankDelta:
-    """A delta of the two sides that were read from `what`, by layer.
+    """A delta of the two sides that were read from `what`, by layer; half precision is for keeping only.
 
     Errors: `DataError` when a layer lacks a side, its sides do not fit each other, or its update is no
     finite number.
@@ -203,7 +203,10 @@ def pair_sides(
                 f"{y.dtype}. Expected [edits rank d_in] and [edits d_out rank] of one rank of at least 1, "
                 "in floating point."
             )
-    delta = LowRankDelta(dict(a), dict(b), dict(header or {}))
+    a, b = (
+        {n: x.to(torch.promote_types(x.dtype, torch.float32)) for n, x in side.items()} for side in (a, b)
+    )
+    delta = LowRankDelta(a, b, dict(header or {}))
     wrong = [n for n, norms in delta.to(torch.float32).norms().items() if not norms.isfinite().all()]
     if wrong:
         raise DataError(

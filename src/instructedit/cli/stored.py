@@ -48,8 +48,7 @@ def read_edit(path: Path) -> "LowRankDelta":
             raise DataError(
                 f"{path / WEIGHTS} holds {name!r}. Expected the A and B of LoRA layers and nothing else."
             )
-        whole = tensor.float() if tensor.is_floating_point() else tensor  # half precision is for keeping only
-        sides[HALVES[ending]][name.removeprefix(PREFIX).removesuffix(ending)] = whole[None]
+        sides[HALVES[ending]][name.removeprefix(PREFIX).removesuffix(ending)] = tensor[None]
     delta = pair_sides(sides["a"], sides["b"], str(path / WEIGHTS))
     try:
         scales = {name: _scale(config, name, a.shape[1]) for name, a in delta.a.items()}
