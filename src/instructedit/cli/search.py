@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from instructedit.experiment.chosen import Chosen
     from instructedit.experiment.search import Load
     from instructedit.experiment.sources import Records
+    from instructedit.types import EditCase
 
 CASES = 24  # of each file, where --limit does not say
 
@@ -42,12 +42,16 @@ def search_settings(
     method
         Name of a method or of a training configuration; see `instructedit ls editors`.
     """
+    from instructedit.cli.ordinary_text import read_ordinary
     from instructedit.experiment.search import Bench, is_trained, list_settings, open_search
+    from instructedit.experiment.search_training import to_train_on
 
-    _check_options(method, searching, model, is_trained(method))
+    trained = is_trained(method)
+    _check_options(method, searching, model, trained)
     grid = read_grid(method, searching.grid)
     settings = list_settings(method, grid, searching.tries, sample.seed)
-    scored, taught = _draw(searching, sample)
+    scored, every = _draw(searching, sample)
+    taught = to_train_on(every, read_ordinary(searching.text), scored.cases) if trained else scored
     if common.dry_run:
         return _plan(settings, len(scored.cases))
     if searching.out is None:
@@ -55,15 +59,13 @@ def search_settings(
     place = {name: value for name, value in asdict(model).items() if name != "device"}
     facts = {"tries": len(settings), "cases": len(scored.cases), "data": scored.digest}
     facts |= {"seed": sample.seed, "model": place, "grid": {name: list(x) for name, x in grid.items()}}
-    if is_trained(method):
+    if trained:
         facts |= {"steps": searching.steps, "trained_on": taught.digest}
     chosen = open_search(searching.out, method, facts, force=searching.force)
-    with ExitStack() as stack:
-        if is_trained(method):
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="instructedit-")))
-            load = _trainer(method, model, taught, folder, searching.steps, sample.seed)
-        else:
-            load = _loader(method, model)
+    with TemporaryDirectory(prefix="instructedit-") as folder:
+        load = _loader(method, model)
+        if trained:
+            load = _trainer(method, model, taught, Path(folder), searching.steps, sample.seed)
         bench = Bench(method, load, scored.cases, searching.batch, sample.seed)
         done = bench.run(replace(chosen, made=_made()), settings, searching.out, _say)
     return _tell(done, searching.out)
@@ -105,11 +107,9 @@ def read_grid(method: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
     return grid
 
 
-def _draw(searching: Searching, sample: Sample) -> "tuple[Records, Records]":
-    """Up to so many cases of each file, by the seed; and what an editor may be trained on beside them."""
-    from instructedit.cli.ordinary_text import read_ordinary
+def _draw(searching: Searching, sample: Sample) -> "tuple[Records, list[EditCase]]":
+    """Up to so many cases of each file, by the seed; and all cases that there are."""
     from instructedit.data import plain_facts
-    from instructedit.experiment.search_training import to_train_on
     from instructedit.experiment.sources import Records
 
     whole = replace(sample, limit=None)
@@ -118,8 +118,7 @@ def _draw(searching: Searching, sample: Sample) -> "tuple[Records, Records]":
     own = plain_facts("train") if searching.own or not parts else []
     drawn = [Records(tuple(part)).draw(sample.limit or CASES, sample.seed) for part in parts or [own]]
     scored = Records(tuple(case for records in drawn for case in records.cases))
-    every = [case for part in (*parts, own) for case in part]
-    return scored, to_train_on(every, read_ordinary(searching.text), scored.cases)
+    return scored, [case for part in (*parts, own) for case in part]
 
 
 def _trainer(
