@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -19,9 +20,9 @@ from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
 from instructedit.instructions.banks import Split, load_banks, load_words
 from instructedit.instructions.compose import join
-from instructedit.training.asked import SCOPES, kinds_to_read, load_asked, scopes_to_read
+from instructedit.training.asked import kinds_to_read, load_asked, scopes_to_read
 from instructedit.training.told import teach_told, teach_told_file
-from instructedit.types import EditCase, Probe
+from instructedit.types import EditCase, Probe, Scope
 from tiny_editors import distance, tiny_case, tiny_cases, tiny_editor, tiny_opinion
 from tiny_models import tiny_model, tiny_tokenizer
 
@@ -159,7 +160,7 @@ def test_what_people_write_is_read_too(split: Split) -> None:
     assert {"plain", "wide", "narrow", "erase", "keep"} == set(asked)
     every = [wording for lists in asked.values() for part in lists.values() for wording in part]
     assert len(set(every)) == len(every)  # no unseen one is met in training
-    assert all(scopes[wording] == scope for scope in SCOPES for wording in asked[scope][split])
+    assert all(scopes[wording] == scope for scope in get_args(Scope) for wording in asked[scope][split])
     assert all(kinds[wording] == (name == "erase") for name in asked for wording in asked[name][split])
 
 

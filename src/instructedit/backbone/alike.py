@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from instructedit.backbone.parts import Text, like_length
+from instructedit.backbone.parts import Text, like_length, same_beginning
+from instructedit.backbone.shared_rows import as_mask
 
 if TYPE_CHECKING:
     from instructedit.backbone.backbone import Backbone
@@ -62,7 +63,7 @@ def plant(texts: Sequence[Text], width: int = WIDTH) -> list[Tree]:
     path: list[int] = []
     for place in sorted(range(len(texts)), key=lambda i: texts[i].ids):
         ids = texts[place].ids
-        shared = _shared(before, ids)
+        shared = same_beginning(before, ids)
         if len(trees[-1].ids) + len(ids) - shared > width and trees[-1].ids:
             trees.append(Tree())
             shared = 0
@@ -71,15 +72,14 @@ def plant(texts: Sequence[Text], width: int = WIDTH) -> list[Tree]:
     return trees
 
 
-def _shared(one: Sequence[int], two: Sequence[int]) -> int:
-    """How many tokens two texts have in common before they differ."""
-    pairs = enumerate(zip(one, two, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(two)))
+def takes_positions(backbone: "Backbone") -> bool:
+    """Whether a model can be told where its tokens stand."""
+    return "position_ids" in inspect.signature(backbone.model.base_model.forward).parameters
 
 
 def can_share(backbone: "Backbone") -> bool:
     """Whether a model's prefix gives the same for trees as for their texts one by one, tried on four."""
-    if "position_ids" not in inspect.signature(backbone.model.base_model.forward).parameters:
+    if not takes_positions(backbone):
         return False
     texts = [Text(ids, 1) for ids in TRIED]
     try:
@@ -105,14 +105,9 @@ def run_trees(
     for batch in like_length(range(len(trees)), rows, tokens):
         chosen = [trees[place] for place in batch]
         ids = backbone.pad([tree.ids for tree in chosen])
-        mask = _mask(chosen, ids.shape[1], backbone.dtype).to(backbone.device)
+        seen = torch.stack([tree.sees(ids.shape[1]) for tree in chosen])
+        mask = as_mask(seen, backbone.dtype).to(backbone.device)
         positions = backbone.pad([tree.depths for tree in chosen])
         hidden = backbone.run_prefix(ids, attention_mask=mask, position_ids=positions).cpu()
         for tree, row in zip(chosen, hidden, strict=True):
             yield from ((place, row[path]) for place, path in tree.paths.items())
-
-
-def _mask(trees: Sequence[Tree], width: int, dtype: torch.dtype) -> Float[Tensor, "r 1 n n"]:
-    """What is added to attention: nothing where a token sees another."""
-    shut = ~torch.stack([tree.sees(width) for tree in trees])
-    return torch.zeros(shut.shape, dtype=dtype).masked_fill(shut, torch.finfo(dtype).min)[:, None]

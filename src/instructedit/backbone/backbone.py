@@ -1,5 +1,6 @@
 """The frozen model, cut in two: a prefix that no edit ever changes, and the edited top."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -63,6 +64,11 @@ class Backbone:
     @property
     def dtype(self) -> torch.dtype:
         return self.head.weight.dtype
+
+    @property
+    def window(self) -> float:
+        """How many tokens a token sees at the most; infinite where it sees all before it."""
+        return float(getattr(self.model.config.get_text_config(), "sliding_window", None) or math.inf)
 
     def reaching(self, names: Collection[str]) -> "Backbone":
         """The same model cut low enough for edits of the layers `names`: itself where it is.
@@ -129,7 +135,11 @@ class Backbone:
 
         With a cache, only texts that it has never met are computed.
         """
-        return self.pad_states(self.encode(texts) if cache is None else cache.fetch(texts, self.encode))
+        return self.pad_states(self.states(texts, cache))
+
+    def states(self, texts: Sequence[Text], cache: "PrefixCache | None" = None) -> list[Float[Tensor, "_ d"]]:
+        """The same, one CPU tensor a text."""
+        return self.encode(texts) if cache is None else cache.fetch(texts, self.encode)
 
     def pad_states(self, rows: Sequence[Float[Tensor, "_ d"]]) -> Float[Tensor, "b t d"]:
         """Hidden states of texts in one tensor, right-padded with zeros."""
@@ -158,8 +168,7 @@ class Backbone:
         """Whether texts can be run as trees: the model can, and none reaches beyond its window."""
         if self._can_share is None:
             self._can_share = can_share(self)
-        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
-        return self._can_share and (not window or max(len(text.ids) for text in texts) <= window)
+        return self._can_share and max(len(text.ids) for text in texts) <= self.window
 
     def pad(self, ids: Sequence[Sequence[int]]) -> Int[Tensor, "b t"]:
         """Token ids in one right-padded tensor; the padding id is never looked at."""

@@ -1,6 +1,5 @@
 """Greedy continuation of many texts at once, with the model's own cache of keys and values."""
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from instructedit.backbone.alike import takes_positions
 from instructedit.backbone.backbone import Backbone
 from instructedit.backbone.parts import Text
 
@@ -27,11 +27,6 @@ class Continuation:
     text: str
     sure: float
     ids: tuple[int, ...] = ()
-
-
-def takes_positions(backbone: Backbone) -> bool:
-    """Whether a model can be told where its tokens stand."""
-    return "position_ids" in inspect.signature(backbone.model.base_model.forward).parameters
 
 
 def tell_positions(backbone: Backbone, mask: Int[Tensor, "b s"], count: int) -> dict[str, Tensor]:

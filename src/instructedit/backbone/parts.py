@@ -40,6 +40,12 @@ class Text:
         return Text(self.ids[count:], self.answer_start - count, max(0, self.first - count))
 
 
+def same_beginning(one: Sequence[int], two: Sequence[int]) -> int:
+    """How many tokens two texts have in common before they differ, or before one of them ends."""
+    pairs = enumerate(zip(one, two, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(two)))
+
+
 def like_length(
     chosen: Iterable[int],
     texts: Sequence[Text],

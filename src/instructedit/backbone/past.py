@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from instructedit.backbone.alike import UNABLE
+from instructedit.backbone.alike import UNABLE, takes_positions
 from instructedit.backbone.backbone import Backbone
-from instructedit.backbone.generation import takes_positions, tell_positions
+from instructedit.backbone.generation import tell_positions
 from instructedit.backbone.parts import Text
 from instructedit.backbone.shared_rows import share_rows
 
@@ -64,8 +64,7 @@ def go_on_together(
     """
     lengths, befores = [len(rows) for rows in states], [past.shape[3] for past in pasts]
     longest = max(map(sum, zip(lengths, befores, strict=True)))
-    window = getattr(backbone.model.config.get_text_config(), "sliding_window", None) or longest
-    if not any(befores) or not takes_positions(backbone) or longest > window:
+    if not any(befores) or not takes_positions(backbone) or longest > backbone.window:
         return go_on(backbone, states, pasts)
     shared = share_rows(lengths, befores)
     hidden = backbone.pad_states([torch.cat([states[text] for text in row]) for row in shared.rows])

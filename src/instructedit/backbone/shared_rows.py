@@ -34,8 +34,7 @@ class SharedRows:
         n = own.shape[1]
         seen = torch.ones(n, before.shape[1] + n, dtype=torch.bool).tril(before.shape[1])
         allowed: Bool[Tensor, "r n s"] = seen & (own[:, :, None] == torch.cat([before, own], 1)[:, None])
-        shut = torch.zeros(allowed.shape, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
-        return shut[:, None]
+        return as_mask(allowed, dtype)
 
     def apart(self, hidden: Float[Tensor, "r n d"]) -> list[Float[Tensor, "_ d"]]:
         """The tokens of each text."""
@@ -47,6 +46,11 @@ class SharedRows:
 
     def _owners(self, counts: Sequence[int], left: bool = False) -> Int[Tensor, "r _"]:
         return _pad([[text for text in row for _ in range(counts[text])] for row in self.rows], NOBODY, left)
+
+
+def as_mask(seen: Bool[Tensor, "r n s"], dtype: torch.dtype) -> Float[Tensor, "r 1 n s"]:
+    """What is added to attention: nothing where a token sees another."""
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
 
 def share_rows(lengths: Sequence[int], befores: Sequence[int]) -> SharedRows:

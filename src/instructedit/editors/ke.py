@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from instructedit.backbone import Backbone, PrefixCache, Site
 from instructedit.delta import LowRankDelta
 from instructedit.editors.instructed import EditorConfig, InstructedEditor
+from instructedit.editors.polish import in_force
 from instructedit.factors import Anchors, Factors
 from instructedit.hypernetwork import Hypernetwork, TransformConfig
 from instructedit.statistics import SiteStatistics, scale_by_edit
@@ -138,7 +138,7 @@ class KnowledgeEditor(InstructedEditor):
         whole: bool = False,
     ) -> tuple[Factors, Float[Tensor, "b z"], Bool[Tensor, " b"], None]:
         """As `InstructedEditor.observe`, with the edit's words in the place of its instruction."""
-        with under.applied_to(backbone.model) if under is not None else nullcontext():
+        with in_force(backbone, under):
             factors = self.capture(backbone, cases, instructions, cache, whole)
         texts = self.texts.requests(backbone, cases, instructions)
         tokens = backbone.model.get_input_embeddings()(backbone.pad([text.ids for text in texts])).float()

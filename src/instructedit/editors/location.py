@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from instructedit.backbone import Backbone, Site, Text
+from instructedit.backbone.parts import same_beginning
 from instructedit.backbone.sites import find_sites
 from instructedit.data.subjects import subject_of
 from instructedit.errors import ModelError
@@ -92,7 +93,7 @@ def last_of(backbone: Backbone, prompt: str, subject: str, ids: Sequence[int]) -
     """The position of the subject's last token among `ids`, or of the prompt's where it names no subject."""
     end = prompt.rfind(subject) + len(subject) if subject and subject in prompt else len(prompt)
     head = backbone.text(prompt[:end]).ids
-    same = next((i for i, pair in enumerate(zip(head, ids, strict=False)) if pair[0] != pair[1]), len(head))
+    same = same_beginning(head, ids)
     return same - 1 if same == len(head) else same  # else the subject's end merged with what follows
 
 

@@ -50,7 +50,7 @@ def score_texts(
     answered.sort(key=lambda place: told[place].ids)  # what begins alike is encoded together
     for start in range(0, len(answered), ENCODED_TEXTS):
         part = answered[start : start + ENCODED_TEXTS]
-        states = _encode(backbone, [text for i in part for text in {texts[i], told[i]}], cache)
+        states = _encode(backbone, [side[i] for side in (texts, told) for i in part], cache)
         for batch in like_length(part, told, BATCH_TOKENS, BATCH_TEXTS):
             plain, asked = [texts[i] for i in batch], [told[i] for i in batch]
             scored = _score_batch(backbone, delta, plain, asked, [edits[i] for i in batch], states)
@@ -62,8 +62,7 @@ def score_texts(
 def _encode(backbone: Backbone, texts: Sequence[Text], cache: PrefixCache | None) -> States:
     """The prefix states of each text, by its tokens."""
     once = list({text.ids: text for text in texts}.values())
-    rows = backbone.encode(once) if cache is None else cache.fetch(once, backbone.encode)
-    return {text.ids: row for text, row in zip(once, rows, strict=True)}
+    return {text.ids: row for text, row in zip(once, backbone.states(once, cache), strict=True)}
 
 
 def _score_batch(

@@ -1,33 +1,29 @@
 """What an editor learns to read an instruction from: the banks, and what people write in their own words."""
 
-import hashlib
 import random
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 import yaml
 
 from instructedit.instructions.banks import Bank, Split, load_banks, load_scopes, load_words
 from instructedit.instructions.compose import join
+from instructedit.storage import sha256_file
 from instructedit.types import Scope
 
-SCOPES: tuple[Scope, ...] = ("wide", "narrow")
+ASKED = Path(__file__).with_name("asked.yaml")
 Asked = dict[str, dict[Split, list[str]]]  # by what they ask for: plain, wide, narrow, erase, keep
 
 
 @cache
 def load_asked() -> Asked:
     """All wordings of ``asked.yaml``, by what they ask for and by split."""
-    return yaml.safe_load(_text())
+    return yaml.safe_load(ASKED.read_text(encoding="utf-8"))
 
 
 def asked_digest() -> str:
     """The SHA-256 of ``asked.yaml``."""
-    return hashlib.sha256(_text().encode()).hexdigest()
-
-
-def _text() -> str:
-    return (files("instructedit.training") / "asked.yaml").read_text(encoding="utf-8")
+    return sha256_file(ASKED)
 
 
 def free_wordings(split: Split) -> set[str]:
@@ -45,8 +41,8 @@ def scopes_to_read(split: Split, count: int, seed: int = 0) -> dict[str, Scope]:
     operations = [words for bank in _taught() if bank.scoped for words in bank.wordings[split]]
     requests = [*operations, *asked["plain"][split]]
     told: dict[str, Scope] = dict.fromkeys(requests, "wide")
-    for scope in SCOPES:
-        for known, wordings in ((operations, load_scopes()[scope][split]), (requests, asked[scope][split])):
+    for scope, bank in load_scopes().items():
+        for known, wordings in ((operations, bank[split]), (requests, asked[scope][split])):
             for wording in wordings:
                 behind = rng.sample(known, min(count, len(known)))
                 told |= dict.fromkeys([join(request, wording) for request in behind], scope)
