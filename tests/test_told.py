@@ -11,11 +11,12 @@ import torch
 from instructedit.backbone import Backbone, Text
 from instructedit.backbone.sites import find_sites
 from instructedit.data.consequences import make_indirect_prompts
+from instructedit.editors import told as reading
 from instructedit.editors.editor_file import load_editor, read_header, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.many import EditSequence
 from instructedit.editors.polish import PolishConfig
-from instructedit.editors.told import kind_states, scope_states
+from instructedit.editors.told import SENTENCES, are_erasures, kind_states, scope_states
 from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
 from instructedit.instructions.banks import Split, load_banks, load_words
@@ -108,6 +109,31 @@ def test_an_instruction_can_make_an_erasure_of_a_request(llama: Backbone) -> Non
     assert opinion == tiny_opinion(0)
 
 
+def test_the_loudest_sentence_is_heard_unless_the_whole_denies_it(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {
+        "Erase it. Ripples are wanted.": 0.1, "Erase it.": 0.9, "Ripples are wanted.": -0.9,
+        "Forget the old one. Learn this.": -0.7, "Forget the old one.": 1.0, "Learn this.": -1.0,
+        "Change it": -0.3, "Scrub it": 0.7, "": 0.9,
+    }  # fmt: skip
+    whole = ["Erase it. Ripples are wanted.", "Forget the old one. Learn this.", "Change it", "Scrub it", ""]
+
+    def see(_: Backbone, words: Sequence[str]) -> torch.Tensor:
+        return torch.tensor([said[part] for part in words])
+
+    def read(sides: torch.Tensor, absent: torch.Tensor) -> torch.Tensor:
+        return torch.where(absent, 0.0, sides)
+
+    monkeypatch.setattr(reading, "kind_states", see)
+    assert are_erasures(read, llama, whole).tolist() == [True, False, False, True, False]
+
+
+def test_instructions_are_cut_behind_signs_alone() -> None:
+    words = "Set it to 1,000. Change e.g. this; nothing else, please"
+    assert SENTENCES.split(words) == ["Set it to 1,000.", "Change e.g.", "this;", "nothing else, please"]
+
+
 def test_what_a_request_says_by_itself_stays(llama: Backbone) -> None:
     asked = replace(CASE, kind="erase", scope="narrow")
     editor = scoped_editor(llama, 1.0)
@@ -139,7 +165,7 @@ def test_kinds_are_worded_on_both_sides() -> None:
     train, unseen = (kinds_to_read(split, 1) for split in ("train", "unseen"))
     assert not set(train) & set(unseen)
     for told in (train, unseen):
-        assert 0.2 < sum(told.values()) / len(told) < 0.5
+        assert 0.15 < sum(told.values()) / len(told) < 0.5
     assert train["Forget it."]
     assert not train["Forget the old one, here is the new one."]
     assert kinds_to_read("train", 1) == train
@@ -161,6 +187,7 @@ def test_what_people_write_is_read_too(split: Split) -> None:
     every = [wording for lists in asked.values() for part in lists.values() for wording in part]
     assert len(set(every)) == len(every)  # no unseen one is met in training
     assert all(scopes[wording] == scope for scope in get_args(Scope) for wording in asked[scope][split])
+    assert all(scopes[wording] == "wide" for name in ("plain", "keep") for wording in asked[name][split])
     assert all(kinds[wording] == (name == "erase") for name in asked for wording in asked[name][split])
 
 

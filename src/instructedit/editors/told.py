@@ -1,10 +1,11 @@
 """What an editor reads of an instruction: whether a fact shall be erased, and how far an edit shall reach."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from instructedit.backbone import Backbone
@@ -13,26 +14,47 @@ from instructedit.editors.location import early_outputs
 from instructedit.types import EditCase
 
 DEPTH, DEEP = 0.47, 0.6  # shares of the blocks, at which wordings that were left out are told apart well
-NARROW = -0.6  # an instruction read below this is of narrow scope; where in doubt, a wide one is meant
+NARROW = -0.3  # an instruction read below this is of narrow scope; where in doubt, a wide one is meant
 ERASES = 0.6  # one read above this asks for an erasure; where in doubt, none is meant
+FREE = 0.8  # what a sentence may say beyond the whole: what the whole denies is not asked for
+SENTENCES = re.compile(r"(?<=[.!?;:])\s+")
 
 Read = Callable[[Tensor, Tensor], Tensor]  # as a `Reader` does
-States = Sequence[Float[Tensor, "_ d"]]  # of instructions, one after the other
 
 
 @torch.no_grad()
 def scope_states(backbone: Backbone, instructions: Sequence[str]) -> Float[Tensor, "b d2"]:
     """Of each instruction the mean of its states, without the start token, and the last of them."""
-    return _scope(_states(backbone, instructions, DEPTH))
+    early = _states(backbone, instructions, DEPTH)
+    return torch.stack([torch.cat([row.mean(0), row[-1]]) for row in early])
 
 
 @torch.no_grad()
 def kind_states(backbone: Backbone, instructions: Sequence[str]) -> Float[Tensor, "b d2"]:
     """Of each instruction the mean of its states at two depths, without the start token."""
-    return _kind(*(_states(backbone, instructions, depth) for depth in (DEPTH, DEEP)))
+    pairs = zip(*(_states(backbone, instructions, depth) for depth in (DEPTH, DEEP)), strict=True)
+    return torch.stack([torch.cat([row.mean(0) for row in rows]) for rows in pairs])
 
 
 @torch.no_grad()
+def are_narrow(scope: Read, backbone: Backbone, instructions: Sequence[str]) -> Bool[Tensor, " b"]:
+    """Which instructions want this statement alone changed."""
+    return scope(scope_states(backbone, instructions), _absent(backbone, instructions)) < NARROW
+
+
+@torch.no_grad()
+def are_erasures(kind: Read, backbone: Backbone, instructions: Sequence[str]) -> Bool[Tensor, " b"]:
+    """Which instructions ask for an erasure, by the whole or by the loudest of their sentences.
+
+    A sentence may go `FREE` beyond the whole: "Forget the old answer. Learn this one." erases nothing.
+    """
+    parts = [[words, *SENTENCES.split(words)] for words in instructions]
+    flat = [part for group in parts for part in group]
+    sides = kind(kind_states(backbone, flat), _absent(backbone, flat)).split([len(group) for group in parts])
+    loudest = [torch.minimum(side.max(), side[0] + FREE) for side in sides]
+    return torch.stack(loudest) > ERASES
+
+
 def read_told(
     kind: Read | None,
     scope: Read | None,
@@ -42,15 +64,11 @@ def read_told(
 ) -> list[EditCase]:
     """Each case as its instruction asks for it: erased where `kind` finds that, narrow where `scope` does."""
     found = list(cases)
-    if kind is None and scope is None:
-        return found
-    absent = torch.tensor([not words for words in instructions], device=backbone.device)
-    early = _states(backbone, instructions, DEPTH)
     if kind is not None:
-        sides = kind(_kind(early, _states(backbone, instructions, DEEP)), absent).tolist()
-        found = [_erased(case) if side > ERASES else case for case, side in zip(found, sides, strict=True)]
+        gone = are_erasures(kind, backbone, instructions).tolist()
+        found = [_erased(case) if asked else case for case, asked in zip(found, gone, strict=True)]
     if scope is not None:
-        narrow = (scope(_scope(early), absent) < NARROW).tolist()
+        narrow = are_narrow(scope, backbone, instructions).tolist()
         found = [replace(c, scope="narrow") if small else c for c, small in zip(found, narrow, strict=True)]
     return found
 
@@ -65,13 +83,8 @@ def _erased(case: EditCase) -> EditCase:
     return replace(case, kind="erase", probes=probes)
 
 
-def _scope(early: States) -> Float[Tensor, "b d2"]:
-    return torch.stack([torch.cat([row.mean(0), row[-1]]) for row in early])
-
-
-def _kind(early: States, deep: States) -> Float[Tensor, "b d2"]:
-    pairs = zip(early, deep, strict=True)
-    return torch.stack([torch.cat([row.mean(0) for row in rows]) for rows in pairs])
+def _absent(backbone: Backbone, instructions: Sequence[str]) -> Bool[Tensor, " b"]:
+    return torch.tensor([not words for words in instructions], device=backbone.device)
 
 
 def _states(backbone: Backbone, instructions: Sequence[str], depth: float) -> list[Float[Tensor, "t d"]]:

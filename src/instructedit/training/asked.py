@@ -32,21 +32,22 @@ def free_wordings(split: Split) -> set[str]:
 
 
 def scopes_to_read(split: Split, count: int, seed: int = 0) -> dict[str, Scope]:
-    """Instructions with every wording of both scopes, each behind `count` requests, free ones alone too.
+    """Instructions with every wording of both scopes, each alone and behind `count` requests.
 
     Requests are the banks' operations that take a scope and the plain ones of ``asked.yaml``; alone they are
-    among them, where a wide scope is meant. Banks of tasks that are held out of every training are left out.
+    among them, as are those that ask for an answer: who says nothing means a wide scope. Banks of tasks that
+    are held out of every training are left out.
     """
     rng, asked = random.Random(f"{seed}|scopes|{split}"), load_asked()
     operations = [words for bank in _taught() if bank.scoped for words in bank.wordings[split]]
     requests = [*operations, *asked["plain"][split]]
-    told: dict[str, Scope] = dict.fromkeys(requests, "wide")
+    told: dict[str, Scope] = dict.fromkeys([*requests, *asked["keep"][split]], "wide")
     for scope, bank in load_scopes().items():
         for known, wordings in ((operations, bank[split]), (requests, asked[scope][split])):
             for wording in wordings:
                 behind = rng.sample(known, min(count, len(known)))
                 told |= dict.fromkeys([join(request, wording) for request in behind], scope)
-        told |= dict.fromkeys(asked[scope][split], scope)
+        told |= dict.fromkeys([*bank[split], *asked[scope][split]], scope)
     return told
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,13 +14,13 @@ from instructedit.backbone import Backbone
 from instructedit.editors.editor_file import load_editor, read_facts, save_editor
 from instructedit.editors.instructed import InstructedEditor
 from instructedit.editors.reading import Reader
-from instructedit.editors.told import ERASES, NARROW, kind_states, scope_states
+from instructedit.editors.told import ERASES, are_erasures, are_narrow, kind_states, scope_states
 from instructedit.errors import DataError
 from instructedit.instructions.banks import Split
 from instructedit.training.asked import free_wordings, kinds_to_read, scopes_to_read
 
 OPERATIONS, SCOPES = 4, 6  # that each wording of a scope is put behind; that each operation is put before
-SCOPE_RIDGE, KIND_RIDGE = 2.6, 1000.0  # of the scope: for each number that is read
+RIDGE = 2.6  # for each number that is read
 TURNS, HARDER = 8, 5
 
 
@@ -53,18 +54,24 @@ def teach_told(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> d
     editor.adjust(polish=replace(editor.config.polish, scoped=True))
     editor.scope, editor.kind = (Reader(2 * backbone.width).to(backbone.device) for _ in range(2))
     states, narrow = _read(backbone, scope_states, _narrow("train", seed))
-    editor.scope.learn(states, torch.where(narrow, -1.0, 1.0), SCOPE_RIDGE * states.shape[1])
+    editor.scope.learn(states, torch.where(narrow, -1.0, 1.0), RIDGE * states.shape[1])
     kinds = kinds_to_read("train", SCOPES, seed)
     _learn_kinds(
         editor.kind, *_read(backbone, kind_states, kinds, twice=kinds.keys() - free_wordings("train"))
     )
 
-    states, narrow = _read(backbone, scope_states, _narrow("unseen", seed))
-    small = editor.scope(states, torch.zeros_like(narrow)) < NARROW
-    states, erases = _read(backbone, kind_states, kinds_to_read("unseen", SCOPES, seed))
-    gone = editor.kind(states, torch.zeros_like(erases)) > ERASES
-    right = {"narrow": small[narrow], "wide": ~small[~narrow], "erase": gone[erases], "keep": ~gone[~erases]}
-    return {name: float(found.float().mean()) for name, found in right.items()}
+    small = _right(partial(are_narrow, editor.scope), backbone, _narrow("unseen", seed))
+    gone = _right(partial(are_erasures, editor.kind), backbone, kinds_to_read("unseen", SCOPES, seed))
+    return {"narrow": small[True], "wide": small[False], "erase": gone[True], "keep": gone[False]}
+
+
+def _right(
+    read: Callable[[Backbone, Sequence[str]], Tensor], backbone: Backbone, told: Mapping[str, bool]
+) -> dict[bool, float]:
+    """The share of instructions that are read as `told`, of either side."""
+    words, sides = list(told), torch.tensor(list(told.values()))
+    found = torch.cat([read(backbone, words[i : i + 64]).cpu() for i in range(0, len(words), 64)])
+    return {side: float((found == side)[sides == side].float().mean()) for side in (True, False)}
 
 
 def _learn_kinds(reader: Reader, states: Float[Tensor, "n _"], erases: Bool[Tensor, " n"]) -> None:
@@ -76,7 +83,7 @@ def _learn_kinds(reader: Reader, states: Float[Tensor, "n _"], erases: Bool[Tens
     known, sides = states, erases
     for _ in range(TURNS):
         every, told = _balance(known, sides)
-        reader.learn(every, torch.where(told, 1.0, -1.0), KIND_RIDGE)
+        reader.learn(every, torch.where(told, 1.0, -1.0), RIDGE * every.shape[1])
         wrong = kept[reader(kept, kept.new_zeros(len(kept), dtype=torch.bool)) > ERASES]
         if not len(wrong):
             return
