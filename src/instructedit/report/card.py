@@ -164,7 +164,7 @@ def _teaching(header: Mapping[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 "Reading",
-                f"wordings of the banks, seed {read['seed']}; of unseen ones are read right: {shares}",
+                f"wordings of the banks and of people, seed {read['seed']}; of unseen ones are read right: {shares}",
             ]
         )
     return rows
