@@ -63,6 +63,15 @@ def test_an_edit_shows_its_probabilities() -> None:
     assert "nothing" in shown
 
 
+def test_an_edit_shows_how_its_instruction_was_read() -> None:
+    fact = EDIT | {"kind": "erase", "scope": "narrow"}
+    assert "(read as erase, narrow scope)" in show_edits(
+        {"took": 1, "added": 1, "edits": [fact], "repeated": []}
+    )
+    opinion = EDIT | {"kind": "sentiment"}
+    assert "read as" not in show_edits({"took": 1, "added": 1, "edits": [opinion], "repeated": []})
+
+
 def test_an_edit_that_was_asked_again_says_whether_it_holds() -> None:
     assert "Does not hold" in show_looks([EDIT | {"holds": False}])
     assert "edit 0001, undone" in show_looks([EDIT | {"holds": True, "now": "undone"}])

@@ -211,6 +211,7 @@ def test_a_full_disk_leaves_nothing_behind(
     assert code == 6
     assert "No space left on device" in err
     assert f"Took: {PROMPT} -> {TARGET}" in text  # what was made is shown all the same
+    assert "Read as: change, wide scope (what follows from it changes too)" in text
     result = json.loads(edit(cli, folder, PROMPT, TARGET, "--out", tmp_path / "lora", "--json").out)
     assert (result["took"], result["folders"]) == (True, [])
     assert "No space left on device" in result["not_kept"]

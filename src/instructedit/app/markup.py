@@ -51,7 +51,8 @@ def _show_edit(edit: Mapping[str, Any]) -> str:
     if "replaces" in edit:
         lines.append(f"<p class='ie-note'>Replaces {escape(', '.join(edit['replaces']))}.</p>")
     if "questions" in edit:
-        lines.append(f"<p class='ie-note'>Instruction: {escape(edit['instruction'])}</p>")
+        read = "" if edit["kind"] == "sentiment" else f" (read as {edit['kind']}, {edit['scope']} scope)"
+        lines.append(f"<p class='ie-note'>Instruction: {escape(edit['instruction'])}{escape(read)}</p>")
         lines.append(show_questions(edit["questions"], sentiment=edit["kind"] == "sentiment"))
     return "".join(lines)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cyclopts import Group, Parameter
 from rich.text import Text
@@ -76,6 +76,7 @@ class Making:
 
 
 REQUEST, MAKING = Request(), Making()
+REACH: Final = {"wide": "what follows from it changes too", "narrow": "this statement only"}
 
 
 def edit_model(
@@ -249,8 +250,8 @@ def _headline(case: EditCase, instruction: str, *, success: bool) -> list[str]:
     lines = [f"{'Took' if success else 'Did not take'}: {goal}", f"Subject: {subject}"]
     lines.append(f"Instruction: {instruction or 'none'}")
     if case.kind == "sentiment":
-        lines.append("p: how often a wanted reply is likelier than an unwanted one")
-    return lines
+        return [*lines, "p: how often a wanted reply is likelier than an unwanted one"]
+    return [*lines, f"Read as: {case.kind}, {case.scope} scope ({REACH[case.scope]})"]
 
 
 def _cells(reading: "Reading") -> tuple[str, str, str, str, str]:

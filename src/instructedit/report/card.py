@@ -161,12 +161,8 @@ def _teaching(header: Mapping[str, Any]) -> list[list[str]]:
         rows.append(["Opinions", told])
     if read:
         shares = ", ".join(f"{side} {100 * right:.0f} %" for side, right in read["validation"].items())
-        rows.append(
-            [
-                "Reading",
-                f"wordings of the banks and of people, seed {read['seed']}; of unseen ones are read right: {shares}",
-            ]
-        )
+        taught = f"wordings of the banks and of people, seed {read['seed']}"
+        rows.append(["Reading", f"{taught}; of unseen ones are read right: {shares}"])
     return rows
 
 
