@@ -165,7 +165,7 @@ def test_kinds_are_worded_on_both_sides() -> None:
     train, unseen = (kinds_to_read(split, 1) for split in ("train", "unseen"))
     assert not set(train) & set(unseen)
     for told in (train, unseen):
-        assert 0.15 < sum(told.values()) / len(told) < 0.5
+        assert 0.2 < sum(told.values()) / len(told) < 0.5
     assert train["Forget it."]
     assert not train["Forget the old one, here is the new one."]
     assert kinds_to_read("train", 1) == train

@@ -48,7 +48,7 @@ def are_erasures(kind: Read, backbone: Backbone, instructions: Sequence[str]) ->
 
     A sentence may go `FREE` beyond the whole: "Forget the old answer. Learn this one." erases nothing.
     """
-    parts = [[words, *SENTENCES.split(words)] for words in instructions]
+    parts = [list(dict.fromkeys([words, *SENTENCES.split(words)])) for words in instructions]
     flat = [part for group in parts for part in group]
     sides = kind(kind_states(backbone, flat), _absent(backbone, flat)).split([len(group) for group in parts])
     loudest = [torch.minimum(side.max(), side[0] + FREE) for side in sides]

@@ -54,7 +54,7 @@ def teach_told(editor: InstructedEditor, backbone: Backbone, seed: int = 0) -> d
     editor.adjust(polish=replace(editor.config.polish, scoped=True))
     editor.scope, editor.kind = (Reader(2 * backbone.width).to(backbone.device) for _ in range(2))
     states, narrow = _read(backbone, scope_states, _narrow("train", seed))
-    editor.scope.learn(states, torch.where(narrow, -1.0, 1.0), RIDGE * states.shape[1])
+    _fit(editor.scope, states, ~narrow)
     kinds = kinds_to_read("train", SCOPES, seed)
     _learn_kinds(
         editor.kind, *_read(backbone, kind_states, kinds, twice=kinds.keys() - free_wordings("train"))
@@ -74,6 +74,10 @@ def _right(
     return {side: float((found == side)[sides == side].float().mean()) for side in (True, False)}
 
 
+def _fit(reader: Reader, states: Float[Tensor, "n _"], sides: Bool[Tensor, " n"]) -> None:
+    reader.learn(states, torch.where(sides, 1.0, -1.0), RIDGE * states.shape[1])
+
+
 def _learn_kinds(reader: Reader, states: Float[Tensor, "n _"], erases: Bool[Tensor, " n"]) -> None:
     """Tell erasures from the rest, both sides counting alike.
 
@@ -82,8 +86,7 @@ def _learn_kinds(reader: Reader, states: Float[Tensor, "n _"], erases: Bool[Tens
     kept = states[~erases]
     known, sides = states, erases
     for _ in range(TURNS):
-        every, told = _balance(known, sides)
-        reader.learn(every, torch.where(told, 1.0, -1.0), RIDGE * every.shape[1])
+        _fit(reader, *_balance(known, sides))
         wrong = kept[reader(kept, kept.new_zeros(len(kept), dtype=torch.bool)) > ERASES]
         if not len(wrong):
             return
