@@ -145,6 +145,7 @@ def test_no_text_of_a_training_asks_what_the_data_ask(values: dict[str, Any], tm
     values["training"] = {"lands": {"files": [str(tmp_path / "lands.jsonl")], "text": ["text.txt"]}}
     sources = Sources(parse_plan(values), Finder(text=lambda _: text))
     assert [probe.prompt for probe in sources.training("lands").text] == [asked[2]]
+    assert sources.training("lands") is sources.training("lands")  # with its digest, for every editor of it
     assert sources.left_out == {"lands": 2}
     without = {name: entry for name, entry in values.items() if name != "tables"}
     empty = parse_plan({**without, "data": {}, "tables": {}})
@@ -183,6 +184,7 @@ def test_the_cost_comes_from_finished_cells_or_from_one_case(values: dict[str, A
     session = start(values, tmp_path / "run", only=["noisy"])
     (unknown,) = estimate_costs(session.workshop, session.left)
     assert (unknown.cells, unknown.edits, unknown.seconds) == (1, 6, None)
+    assert format_costs([unknown], 0).endswith("6 edits, 1 editors that no time is known of yet.")
     (probed,) = estimate_costs(session.workshop, session.left, probe=True)
     assert len(CALLS) == 1
     assert probed.seconds == pytest.approx(estimate_costs(session.workshop, session.left)[0].seconds)

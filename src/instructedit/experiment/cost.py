@@ -131,14 +131,18 @@ def format_costs(costs: Sequence[Cost], finished: int) -> str:
         + f", {_duration(cost.seconds)}"
         for cost in costs
     ]
+    cells, edits = sum(cost.cells for cost in costs), sum(cost.edits for cost in costs)
+    lines.append(f"To do: {cells} cells ({finished} are finished), {edits} edits, {_sum(costs)}.")
+    return "\n".join(lines)
+
+
+def _sum(costs: Sequence[Cost]) -> str:
     known = [cost.seconds for cost in costs if cost.seconds is not None]
     unknown = len(costs) - len(known)
-    more = f", and {unknown} editors that no time is known of yet" if unknown else ""
-    cells, edits = sum(cost.cells for cost in costs), sum(cost.edits for cost in costs)
-    lines.append(
-        f"To do: {cells} cells ({finished} are finished), {edits} edits, {_duration(fsum(known))}{more}."
-    )
-    return "\n".join(lines)
+    if not unknown:
+        return _duration(fsum(known))
+    beside = f"{_duration(fsum(known))} and " if known else ""
+    return f"{beside}{unknown} editors that no time is known of yet"
 
 
 def _duration(seconds: float | None) -> str:

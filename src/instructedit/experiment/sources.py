@@ -57,7 +57,9 @@ class Sources:
         self.plan, self.finder = plan, finder
         self._read: dict[tuple[str, str], Records] = {}
         self._drawn: dict[tuple[str, int | None], Records] = {}
+        self._taught: dict[str, Records] = {}  # with their digests, which take longer than the reading
         self._files: dict[tuple[Path, str, bool], list[EditCase]] = {}  # sets of a plan share their files
+        self._own: dict[tuple[str, str], list[EditCase]] = {}  # and the project's facts
         self.left_out: dict[str, int] = {}
 
     def data(self, name: str, condition: Condition) -> Records:
@@ -73,12 +75,14 @@ class Sources:
 
     def training(self, name: str) -> Records:
         """The records that an editor is trained on; errors as `data`, of each of the plan's."""
-        records = self._find("training", name)
-        if not records.text:
-            return records
-        kept = unasked(records.text, self._asked)
-        self.left_out[name] = len(records.text) - len(kept)
-        return replace(records, text=kept)
+        if name not in self._taught:
+            records = self._find("training", name)
+            if records.text:
+                kept = unasked(records.text, self._asked)
+                self.left_out[name] = len(records.text) - len(kept)
+                records = replace(records, text=kept)
+            self._taught[name] = records
+        return self._taught[name]
 
     @cached_property
     def _asked(self) -> set[str]:
@@ -87,16 +91,20 @@ class Sources:
 
     def _find(self, section: str, name: str) -> Records:
         if (section, name) not in self._read:
-            self._read[section, name] = self._load(f"{section}.{name}", getattr(self.plan, section)[name])
+            self._read[section, name] = self._load(section, name, getattr(self.plan, section)[name])
         return self._read[section, name]
 
-    def _load(self, place: str, spec: DataSpec) -> Records:
+    def _load(self, section: str, name: str, spec: DataSpec) -> Records:
+        place = f"{section}.{name}"
         if spec.form not in ("", *FORMS):
             raise DataError(f"{place}: form is {spec.form!r}. Expected question or statement.")
         files = self.finder.files([Path(file) for file in spec.files]) if spec.files else []
         cases = [case for path in files for case in self._records(path, spec)]
         if spec.own:
-            cases += own_facts("train" if spec.own is True else str(spec.own), place)
+            part = "train" if spec.own is True else str(spec.own)
+            if (section, part) not in self._own:
+                self._own[section, part] = own_facts(part, place)
+            cases += self._own[section, part]
         kept = tuple(case for case in cases if _fits(case, spec))
         if not kept:
             raise DataError(f"{place} holds no record. Expected files or own, and a choice that leaves some.")
