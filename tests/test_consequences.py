@@ -13,6 +13,7 @@ from instructedit.data.consequences import (
     make_indirect_prompts,
     make_kind_questions,
 )
+from instructedit.data.other_names import make_other_names
 from instructedit.editors import consequences
 from instructedit.editors.consequences import find_consequences
 from instructedit.editors.polish import PolishConfig
@@ -101,6 +102,25 @@ def test_an_edit_of_wide_scope_is_polished_on_what_follows(llama: Backbone) -> N
     assert {key for key, practice in practices.items() if practice and follows <= set(practice.fit)} == {
         ("wide", True)
     }
+
+
+def test_an_edit_of_narrow_scope_leaves_its_answer_alone_under_other_names(llama: Backbone) -> None:
+    editor, config = tiny_editor(llama, wordings=1), PolishConfig(scoped=True, names=8)
+    case = EditCase("The capital of France is", "Lyon", "France")
+    wide, narrow = (
+        editor.texts.practice(llama, replace(case, scope=scope), "", config) for scope in ("wide", "narrow")
+    )
+    assert wide is not None
+    assert narrow is not None
+    names = set(make_other_names("France", 16))
+    told = {name: llama.text(f"The capital of {name} is", "Lyon") for name in names}
+    assert {name for name, text in told.items() if text in narrow.keep} == names - {"the France"}
+    assert "the France" in names
+    assert not set(told.values()) & set(narrow.fit)
+    assert set(told.values()) & set(wide.fit)
+    other = [text for text in narrow.keep if text.targets == narrow.fit[0].targets]
+    said = [llama.tokenizer.decode(text.ids) for text in other]
+    assert sum("James France" in text for text in said) == 3  # in two more wordings too
 
 
 def test_a_model_is_asked_in_the_form_of_its_examples(llama: Backbone) -> None:

@@ -40,7 +40,7 @@ QUESTIONS, WORDINGS = 6, 12  # ways to ask for the answer
 OWN, OTHERS, TAILS = 16, 8, 4  # texts to leave alone: about the subject, about others, about nothing
 FOLLOWING, INDIRECT = 8, 16  # of what follows: answered by an edit of wide scope, left alone by a narrow one
 ANSWERED, ELSEWHERE = 10, 24  # texts that are gone on with: behind the answer, and about others
-FORMS = 2  # other wordings in which is asked of other names than the subject
+FORMS = 2  # other wordings in which is asked of other names than the subject, or of other names of it
 SEED = 5  # of the wordings: neither those that are read nor those that an edit is tried on
 
 
@@ -63,17 +63,18 @@ def make_practice(
     known = replace(case, subject=subject_of(case))
     wordings = _wordings(known)
     narrow = config.scoped and case.scope == "narrow"
-    renamed = _renamed(known, known.subject, config.names * (2 if narrow else 1))
-    asked = dict.fromkeys([case.prompt, *told, *wordings, *(() if narrow else renamed)])
+    renamed = [] if narrow else _renamed(known, known.subject, config.names)
+    asked = dict.fromkeys([case.prompt, *told, *wordings, *renamed])
     first, *more = asked
     own = [backbone.text(first, case.wanted), *fitting(backbone, told, case.wanted)]
     fresh = [text for text in fitting(backbone, more, case.wanted) if text not in (*checks, *own)]
     if config.scoped and not narrow:
         fresh += fitting_pairs(backbone, find_consequences(backbone, known, FOLLOWING))
     strangers = [prompt for name in near[: config.names] for prompt in _renamed(known, name, 1)]
-    if narrow:
-        strangers = [*renamed, *make_indirect_prompts(known, INDIRECT), *strangers]
     keep = _left_alone(known, near, wordings, strangers, 1 if narrow else config.breadth)
+    if narrow:  # the rest of the answer is not to follow either, where its beginning has been said
+        apart = [*_under_other_names(known, 2 * config.names), *make_indirect_prompts(known, INDIRECT)]
+        keep += [(prompt, case.wanted) for prompt in apart]
     return Practice((*own, *fresh), tuple(fitting_pairs(backbone, keep)))
 
 
@@ -163,6 +164,22 @@ def _wordings(case: EditCase) -> list[str]:
 def _renamed(case: EditCase, name: str, count: int) -> list[str]:
     """The request under so many other names of somebody, the subject or another."""
     return [case.prompt.replace(case.subject, other) for other in make_other_names(name, count)]
+
+
+def _under_other_names(case: EditCase, count: int) -> list[str]:
+    """The request, and what asks the same in other words, under other names of its subject.
+
+    An article makes no other name.
+    """
+    names = [name for name in make_other_names(case.subject, count) if _bare(name) != _bare(case.subject)]
+    asked = [case.prompt, *make_rephrases(case, 0, FORMS)]
+    return [
+        prompt.replace(case.subject, name) for prompt in asked if case.subject in prompt for name in names
+    ]
+
+
+def _bare(name: str) -> str:
+    return name.lower().removeprefix("the ")
 
 
 def _left_alone(
