@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from cli_run import Run, make_run
-from instructedit.editors import ordinary
+from instructedit.backbone.default_model import cache_folder
+from instructedit.editors import kept, ordinary
 from instructedit.editors.ordinary import plain_passages
 from tiny_models import FAMILY_NAMES, tiny_backbone, tiny_folder
 
@@ -47,6 +48,13 @@ def little_ordinary_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of the package's passages for all of them: tiny models need no more, and are asked often."""
     monkeypatch.setattr(ordinary, "plain_passages", lambda: plain_passages()[:2])
     monkeypatch.setattr(ordinary, "TEXTS", 200)
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What tiny models give is kept by each test for itself, or where it says; not in the user's cache."""
+    folder = lambda: cache_folder() if "INSTRUCTEDIT_CACHE" in os.environ else tmp_path / "kept"  # noqa: E731
+    monkeypatch.setattr(kept, "cache_folder", folder)
 
 
 @pytest.fixture

@@ -2,22 +2,19 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor
 
 from instructedit.backbone import Backbone, PrefixCache, Text
-from instructedit.backbone.default_model import cache_folder
+from instructedit.editors.kept import Shelf
 from instructedit.editors.ordinary import ordinary_texts
 from instructedit.factors import Factors, watch_sites
 from instructedit.progress import track
 from instructedit.statistics import SiteStatistics, scale_by_edit
-from instructedit.storage import load_tensors, save_tensors
 
 GUARD = 1e-4  # share of the mean eigenvalue added to each, so that few texts give no singular matrix
 
@@ -41,26 +38,14 @@ def covariances(backbone: Backbone, names: Sequence[str], text: str = "") -> dic
     """
     texts = ordinary_texts(backbone, text)
     digest = hashlib.sha256(str([text.ids for text in texts]).encode()).hexdigest()
-    paths = {name: _place(backbone, name, digest) for name in names} if backbone.checksum else {}
-    found = {name: moment for name, path in paths.items() if (moment := _stored(path)) is not None}
+    shelf = Shelf(backbone, "covariance")
+    told = {name: f"{name}|{digest}" for name in names}
+    found = {name: kept["moment"] for name in names if (kept := shelf.find(told[name]))}
     missing = [name for name in names if name not in found]
     measured = second_moments(backbone, texts, names=missing) if missing else {}
     for name, moment in measured.items():
-        if name in paths:
-            save_tensors(paths[name], {"moment": moment}, {"site": name, "texts": str(len(texts))})
+        shelf.put(told[name], {"moment": moment})
     return {name: moment.to(backbone.device) for name, moment in {**found, **measured}.items()}
-
-
-def _place(backbone: Backbone, name: str, digest: str) -> Path:
-    key = f"{backbone.checksum}|{backbone.dtype}|{name}|{digest}"
-    return cache_folder() / "covariance" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
-
-
-def _stored(path: Path) -> Tensor | None:
-    try:
-        return load_tensors(path)[0]["moment"]
-    except (OSError, SafetensorError, KeyError):  # absent, or cut short by a broken disk: measured again
-        return None
 
 
 @torch.no_grad()

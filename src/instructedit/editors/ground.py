@@ -12,6 +12,7 @@ from torch import Tensor
 from instructedit.backbone import Backbone, Text, like_length
 from instructedit.backbone.neurons import Neurons, find_neurons
 from instructedit.backbone.sites import is_transposed
+from instructedit.editors.kept import keep
 from instructedit.editors.ordinary import ordinary_texts
 from instructedit.factors import watch_sites
 
@@ -87,24 +88,36 @@ def survey_blocks(
     top = backbone.cut_at([name for neurons in known for name in neurons.names])
     texts = ordinary_texts(backbone, text)
     some = texts[:: max(1, sum(len(passage.ids) for passage in texts) // count)]
-    read = read_rows(top, some, [name for neurons in known for name in (neurons.gate, neurons.down)])
     ids = torch.tensor([token for passage in some for token in passage.ids], device=backbone.device)
+    told = [[neurons.names for neurons in known], [passage.ids for passage in some]]
+    read = keep(backbone, "ground", told, lambda: _read(top, known, some))
     return [_ground(top, neurons, read, ids, share) for neurons in known]
 
 
+def _read(top: Backbone, known: Sequence[Neurons], texts: Sequence[Text]) -> dict[str, Tensor]:
+    """What blocks read in some texts, `[n d]`, how much their neurons pass on, `[m]`, and the square of what
+    they give, `[n]`."""
+    read = read_rows(top, texts, [name for neurons in known for name in (neurons.gate, neurons.down)])
+    found: dict[str, Tensor] = {}
+    for neurons in known:
+        rows, used = (torch.cat([keys[name] for keys in read]) for name in (neurons.gate, neurons.down))
+        squares = (used @ _linear(top, neurons.down)[0]).square().mean(1)
+        found |= zip(_parts(neurons), (rows, used.abs().mean(0), squares), strict=True)
+    return found
+
+
+def _parts(neurons: Neurons) -> tuple[str, str, str]:
+    return f"{neurons.gate}:rows", f"{neurons.down}:used", f"{neurons.down}:squares"
+
+
 def _ground(
-    top: Backbone,
-    neurons: Neurons,
-    read: Sequence[Mapping[str, Tensor]],
-    ids: Int[Tensor, " n"],
-    share: float,
+    top: Backbone, neurons: Neurons, read: Mapping[str, Tensor], ids: Int[Tensor, " n"], share: float
 ) -> Ground:
-    rows, used = (torch.cat([keys[name] for keys in read]) for name in (neurons.gate, neurons.down))
+    rows, used, squares = (read[part] for part in _parts(neurons))
     one, writes = _constant(rows), _linear(top, neurons.down)[0]
-    spare = (used.abs().mean(0) * writes.norm(dim=1)).argsort()[: int(share * len(writes))]
+    spare = (used * writes.norm(dim=1)).argsort()[: int(share * len(writes))]
     layers = {name: _linear(top, name) for name in neurons.names if name != neurons.down}
     reads = {name: w.mT[spare] + bias[spare, None] * one for name, (w, bias) in layers.items()}
-    squares = (used @ writes).square().mean(1)
     size, usual = float(squares.mean().sqrt()), float(squares.median().sqrt())
     return Ground(top, neurons, rows, ids, one, size, usual, len(writes), spare, reads, writes[spare])
 

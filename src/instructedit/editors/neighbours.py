@@ -9,13 +9,14 @@ from torch import Tensor
 
 from instructedit.backbone import Backbone
 from instructedit.data.anchors import load_names
+from instructedit.editors.kept import keep
 
 
 class Neighbours:
     """Finds, among the package's names, those whose prefix state is most like that of a subject.
 
     A name's state is what enters the first edited block at its last token, standardised over all names;
-    likeness is the cosine. The names are read once a backbone, on first use.
+    likeness is the cosine. The names are read once a backbone, on first use, and kept in the cache.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,9 @@ class Neighbours:
     def _find(self, backbone: Backbone, subject: str) -> list[str]:
         """All names that are none of the subject's, the nearest first."""
         if backbone not in self._read:
-            states = _last_states(backbone, load_names())
+            told = (backbone.first_block, load_names())
+            read = keep(backbone, "names", told, lambda: {"states": _last_states(backbone, load_names())})
+            states = read["states"]
             mean, spread = states.mean(0), states.std(0).clamp(min=1e-6)
             self._read[backbone] = mean, spread, _unit((states - mean) / spread)
         mean, spread, known = self._read[backbone]
@@ -49,7 +52,8 @@ class Neighbours:
 
 
 def _last_states(backbone: Backbone, names: Sequence[str]) -> Float[Tensor, "n d"]:
-    return torch.stack([row[-1].float() for row in backbone.encode([backbone.text(name) for name in names])])
+    rows = backbone.encode([backbone.text(name) for name in names])
+    return torch.stack([row[-1].float() for row in rows]).to(backbone.device)
 
 
 def _unit(states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
