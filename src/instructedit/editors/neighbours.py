@@ -39,9 +39,7 @@ class Neighbours:
     def _find(self, backbone: Backbone, subject: str) -> list[str]:
         """All names that are none of the subject's, the nearest first."""
         if backbone not in self._read:
-            told = (backbone.first_block, load_names())
-            read = keep(backbone, "names", told, lambda: {"states": _last_states(backbone, load_names())})
-            states = read["states"]
+            states = _read_names(backbone)
             mean, spread = states.mean(0), states.std(0).clamp(min=1e-6)
             self._read[backbone] = mean, spread, _unit((states - mean) / spread)
         mean, spread, known = self._read[backbone]
@@ -49,6 +47,12 @@ class Neighbours:
         order = likeness.argsort(descending=True).tolist()
         names, own = (load_names()[place] for place in order), subject.casefold()
         return [name for name in names if name.casefold() not in own and own not in name.casefold()]
+
+
+def _read_names(backbone: Backbone) -> Float[Tensor, "n d"]:
+    names = load_names()
+    told = [backbone.first_block, *(backbone.text(name).ids for name in names)]
+    return keep(backbone, "names", told, lambda: {"states": _last_states(backbone, names)})["states"]
 
 
 def _last_states(backbone: Backbone, names: Sequence[str]) -> Float[Tensor, "n d"]:
