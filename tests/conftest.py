@@ -53,7 +53,10 @@ def little_ordinary_text(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What tiny models give is kept by each test for itself, or where it says; not in the user's cache."""
-    folder = lambda: cache_folder() if "INSTRUCTEDIT_CACHE" in os.environ else tmp_path / "kept"  # noqa: E731
+
+    def folder() -> Path:
+        return cache_folder() if "INSTRUCTEDIT_CACHE" in os.environ else tmp_path / "kept"
+
     monkeypatch.setattr(kept, "cache_folder", folder)
 
 

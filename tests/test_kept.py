@@ -28,12 +28,12 @@ def model() -> Backbone:
     return tiny_backbone("llama")
 
 
-def counted(value: float = 1.0) -> tuple[list[int], Callable[[], dict[str, Tensor]]]:
+def counted() -> tuple[list[int], Callable[[], dict[str, Tensor]]]:
     calls: list[int] = []
 
     def make() -> dict[str, Tensor]:
         calls.append(len(calls))
-        return {"x": torch.full((2, 3), value)}
+        return {"x": torch.ones(2, 3)}
 
     return calls, make
 
@@ -70,6 +70,15 @@ def test_nothing_is_kept_of_a_model_in_which_something_hangs_or_that_has_no_chec
     keep(model, "things", "a", make)
     assert calls == [0, 1]
     assert not cache.exists()
+
+
+def test_what_is_kept_of_the_model_itself_is_found_under_an_edit_too(model: Backbone) -> None:
+    calls, make = counted()
+    keep(model, "things", "a", make)
+    hook = model.model.get_submodule(model.sites[0].name).register_forward_hook(lambda *_: None)
+    keep(model, "things", "a", make)
+    hook.remove()
+    assert calls == [0]
 
 
 def test_a_broken_file_is_made_again_and_a_full_disk_costs_time_only(

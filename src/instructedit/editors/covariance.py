@@ -39,12 +39,11 @@ def covariances(backbone: Backbone, names: Sequence[str], text: str = "") -> dic
     texts = ordinary_texts(backbone, text)
     digest = hashlib.sha256(str([text.ids for text in texts]).encode()).hexdigest()
     shelf = Shelf(backbone, "covariance")
-    told = {name: f"{name}|{digest}" for name in names}
-    found = {name: kept["moment"] for name in names if (kept := shelf.find(told[name]))}
+    found = {name: kept["moment"] for name in names if (kept := shelf.find((name, digest)))}
     missing = [name for name in names if name not in found]
     measured = second_moments(backbone, texts, names=missing) if missing else {}
     for name, moment in measured.items():
-        shelf.put(told[name], {"moment": moment})
+        shelf.put((name, digest), {"moment": moment})
     return {name: moment.to(backbone.device) for name, moment in {**found, **measured}.items()}
 
 

@@ -20,13 +20,14 @@ Tensors = dict[str, Tensor]
 class Shelf:
     """A folder of the cache, for one model with the weights that it has now.
 
-    Nothing lies there for a model without a checksum, nor while something is hung into one, such as an edit.
+    Nothing lies there for a model without a checksum, and nothing is put there while something is hung into
+    one, such as an edit: what is found is of the model itself.
     """
 
     def __init__(self, backbone: Backbone, folder: str) -> None:
-        hung = any(module._forward_hooks for module in backbone.model.modules())
-        self.folder = None if hung or not backbone.checksum else cache_folder() / folder
+        self.folder = cache_folder() / folder if backbone.checksum else None
         self._model = f"{weights_checksum(backbone.model)}|{backbone.dtype}" if self.folder else ""
+        self._hung = any(module._forward_hooks for module in backbone.model.modules())
 
     def find(self, told: object) -> Tensors | None:
         """What was put there for what is `told`, on the CPU; None where that is absent or broken."""
@@ -37,7 +38,7 @@ class Shelf:
 
     def put(self, told: object, tensors: Tensors) -> None:
         """Keep tensors for what is `told`. Errors: `OutputError` where they cannot be written."""
-        if path := self._place(told):
+        if (path := self._place(told)) and not self._hung:
             save_tensors(path, tensors)
 
     def _place(self, told: object) -> Path | None:
