@@ -102,6 +102,9 @@ def test_without_matplotlib_there_is_a_table_and_no_plot(
     assert not (tmp_path / "out" / "curve.svg").exists()
 
 
+TWICE = ("--setting", "default.polish=3", "--setting", "default.polish.steps=4")
+
+
 @pytest.mark.parametrize(
     ("extra", "code", "words"),
     [
@@ -116,6 +119,7 @@ def test_without_matplotlib_there_is_a_table_and_no_plot(
         (["--at", "2", "--setting", "default.mend.steps=many"], 3, "Expected a number, such as 0"),
         (["--at", "2", "--setting", "default.mend.steps=1.5"], 3, "Expected a whole number, such as 0"),
         (["--at", "2", "--setting", "default.transform.rank=3"], 3, "fixed when the editor was trained"),
+        (["--at", "2", *TWICE], 3, "setting polish.steps: polish is 3 already"),
         (["--at", "2", "--editor", "gone.safetensors"], 3, "no editor at"),
         (["--at", "2", "--text", "gone.txt"], 3, "no text at"),
     ],

@@ -237,6 +237,40 @@ def test_an_editor_is_trained_once_a_seed_whatever_asks_for_it(
     assert done == {0: True, 1: False}
 
 
+def test_editors_that_differ_in_how_they_edit_share_a_training(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    part = {"train": "mend", "set": SMALL, "data": "lands"}
+    values["training"] = {"lands": {"files": [str(tmp_path / "lands.jsonl")]}}
+    values["editors"] = {"long": part, "short": {**part, "edit": {"rounds": 1, "polish": {"steps": 0}}}}
+    values["tables"]["main"] |= {"editors": ["long", "short"]}
+    values["conditions"] = {"right": {"instructed": False}}
+    session = start(values, tmp_path / "run")
+    (long, one), (short, other) = session.left
+    assert one != other
+    _, editor, _ = session.workshop.editor(short)
+    assert (editor.config.rounds, editor.config.polish.steps) == (1, 0)
+    session.workshop.editor(long)
+    assert len(RunFolder(tmp_path / "run").trainings()) == 1
+
+
+def test_what_follows_a_pass_has_no_part_in_its_training(values: dict[str, Any], tmp_path: Path) -> None:
+    follows = {"gate": {"wordings": 4}, "polish": {"steps": 3, "fit": 2}, "wordings": 1, "rounds": 2}
+    with_it = {**SMALL, "editor": {**SMALL["editor"], **follows}}
+    values["training"] = {"lands": {"files": [str(tmp_path / "lands.jsonl")]}}
+    part = {"train": "mend", "data": "lands"}
+    values["editors"] = {"plain": {**part, "set": SMALL}, "whole": {**part, "set": with_it}}
+    values["tables"]["main"] |= {"editors": ["plain", "whole"]}
+    session = start(values, tmp_path / "run")
+    weights = []
+    for cell, _ in session.left:
+        _, editor, _ = session.workshop.editor(cell)
+        weights.append(editor.state_dict())
+    assert len(RunFolder(tmp_path / "run").trainings()) == 2
+    assert weights[0].keys() == weights[1].keys()
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+
+
 def test_an_editor_of_a_plan_is_taught_to_read_scopes(values: dict[str, Any], tmp_path: Path) -> None:
     told = {"transform": {"rank": 4, "depth": 1, "code": 4}, "polish": {"scoped": True}}
     values["training"] = {"lands": {"files": [str(tmp_path / "lands.jsonl")]}}

@@ -72,7 +72,8 @@ def test_what_the_paper_plan_says_about_training_is_of_the_trained_pass() -> Non
     for table in ("held-out", "erasing", "unseen", "controls", "question-form"):
         for name in plan.tables[table].editors:
             if plan.editors.get(name, EditorSpec()).train == "instructedit":
-                editor = training_config(plan.editors[name], plan, 0).editor
+                spec = plan.editors[name]
+                editor = training_config(spec, plan, 0).editor.changed(spec.edit)
                 assert (editor.gate.wordings, editor.polish.steps) == (0, 0), f"{name} in {table}"
     assert training_config(plan.editors["instructedit"], plan, 0).editor.gate.wordings > 0
     held = {"counterfact": "change", "recent": "insert", "convsent": "sentiment", "erase": "erase"}
@@ -146,6 +147,10 @@ def test_a_pattern_that_names_no_cell_is_refused(values: dict[str, Any], tmp_pat
         ({"tables": {"main": {"editors": "base"}}}, "tables.main lacks data. See docs"),
         ({"editors": {"mine": {"train": "mend", "steps": "1"}}}, "editors.mine: steps is '1'"),
         ({"editors": {"mine": {"method": "rome", "file": "x"}}}, "editor mine: found method and file. Exp"),
+        (
+            {"editors": {"mine": {"method": "rome", "edit": {"rounds": 1}}}},
+            "edit stands beside the method rome",
+        ),
         ({"editors": {"mine": {}}}, "editor mine: found none of them. Expected one of method"),
     ],
 )

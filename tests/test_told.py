@@ -42,6 +42,7 @@ def scoped_editor(backbone: Backbone, told: float) -> InstructedEditor:
 def erasing_editor(backbone: Backbone) -> InstructedEditor:
     """An editor that takes every instruction for one to erase."""
     editor = tiny_editor(backbone, wordings=1, behind=True)
+    editor.adjust(polish=POLISH)
     editor.kind = lambda state, absent: torch.where(absent, 0.0, 1.0)  # type: ignore[assignment]
     return editor
 
@@ -141,10 +142,16 @@ def test_what_a_request_says_by_itself_stays(llama: Backbone) -> None:
     assert editor.told(llama, [asked], ["Change it."]) == [asked]
 
 
+def test_an_editor_that_is_not_to_read_reads_nothing(llama: Backbone) -> None:
+    editor = erasing_editor(llama)
+    editor.adjust(polish=replace(POLISH, scoped=False))
+    assert editor.told(llama, [CASE], ["Forget it."]) == [CASE]
+
+
 def test_the_words_alone_decide_what_an_edit_is_made_of(llama: Backbone) -> None:
     editor, plain = erasing_editor(llama), tiny_editor(llama, wordings=1, behind=True)
     for each in (editor, plain):
-        each.adjust(polish=replace(POLISH, scoped=False))
+        each.adjust(polish=POLISH)
     told = editor.edit(llama, [CASE], ["Forget it."])
     erased = plain.edit(llama, [replace(CASE, kind="erase")], ["Forget it."])
     change = plain.edit(llama, [CASE], ["Forget it."])

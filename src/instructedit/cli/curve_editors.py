@@ -54,7 +54,7 @@ def _name_editor(text: str) -> tuple[str, str]:
 def describe_named(named: Named) -> dict[str, Any]:
     """What decides an editor; a method and its settings are checked on the way.
 
-    Errors: as `make_method`, `find_editor` and `adjusted`; `DataError` for a method whose edits are no
+    Errors: as `make_method`, `find_editor` and `check_fields`; `DataError` for a method whose edits are no
     deltas, and for a file that is not there.
     """
     from instructedit.cli.loading import EDITORS, check_fields, find_editor, read_settings

@@ -13,7 +13,7 @@ from instructedit.errors import DataError, unknown_name
 if TYPE_CHECKING:
     from instructedit.backbone import Backbone
     from instructedit.editors import Editor
-    from instructedit.editors.instructed import EditorConfig, InstructedEditor
+    from instructedit.editors.instructed import InstructedEditor
 
 EDITORS = ["default"]
 
@@ -51,7 +51,7 @@ def load_by_name(choice: ModelChoice, name: str, settings: Sequence[str] = ()) -
     """A trained editor or a method, whichever has the name, and a model with the sites that it edits.
 
     `settings` are name=value: a method's, or fields of a trained editor's configuration.
-    Errors: as `load_pair`, `load_for_method` and `adjusted`.
+    Errors: as `load_pair`, `load_for_method` and `set_fields`.
     """
     from instructedit.editors.registry import METHODS, load_for_method
 
@@ -75,37 +75,30 @@ def check_settings(name: str, settings: Sequence[str]) -> None:
 
 
 def set_fields(editor: "InstructedEditor", settings: Sequence[str]) -> None:
-    """Set fields of a trained editor's configuration, given as name=value. Errors: as `adjusted`."""
+    """Set fields of a trained editor's configuration, given as name=value.
+
+    Errors: as `read_changes` and `EditorConfig.changed`.
+    """
     if settings:
-        changed = adjusted(editor.config, settings)
-        editor.adjust(**{name: getattr(changed, name) for name in vars(changed)})
+        editor.adjust(**vars(editor.config.changed(read_changes(settings))))
 
 
 def check_fields(path: Path, settings: Sequence[str]) -> None:
-    """Refuse settings that the editor in a file cannot have; no model is needed. Errors: as `adjusted`."""
+    """Refuse settings that the editor in a file cannot have; no model is needed. Errors: as `set_fields`."""
     from instructedit.editors.editor_file import config_of, read_header
 
     if settings:
-        adjusted(config_of(read_header(path)), settings)
+        config_of(read_header(path)).changed(read_changes(settings))
 
 
-def adjusted(config: "EditorConfig", settings: Sequence[str]) -> "EditorConfig":
-    """A trained editor's configuration with some fields set; those of a part by their path, as mend.steps=60.
+def read_changes(settings: Sequence[str]) -> dict[str, Any]:
+    """Changes to a trained editor's configuration; those of a part by their path, as mend.steps=60.
 
-    Errors: as `read_settings`; `UnknownNameError` for a field that is none, `DataError` for a wrong value and
-    for `transform`, which training has fixed.
+    Errors: as `read_settings` and `nest`.
     """
-    from instructedit.editors.settings import fill
+    from instructedit.editors.settings import nest
 
-    values: dict[str, Any] = {}
-    for path, value in read_settings(settings).items():
-        part, mark, name = path.partition(".")
-        if part == "transform":
-            raise DataError(
-                f"{path} was fixed when the editor was trained. Train one with --set editor.{path}."
-            )
-        values[part] = {**values.get(part, {}), name: value} if mark else value
-    return fill(config, values)
+    return nest(read_settings(settings))
 
 
 def read_settings(texts: Sequence[str]) -> dict[str, Any]:

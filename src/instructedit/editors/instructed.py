@@ -103,6 +103,9 @@ class InstructedEditor(PassEditor):
     ) -> list[EditCase]:
         """Each case as its instruction asks for it: an erasure, or of narrow scope, where the words say so.
 
-        What is the one or the other by itself stays so. `gate` and `polish` take cases that were told.
+        What is the one or the other by itself stays so, as all do where `config.polish` is not `scoped`.
+        `gate` and `polish` take cases that were told.
         """
+        if not self.config.polish.scoped:
+            return list(cases)
         return read_told(self.kind, self.scope, backbone, cases, instructions)

@@ -1,8 +1,8 @@
 """What an instructed editor reads of an edit: its request, other wordings, teacher, anchors, instruction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from instructedit.backbone import Backbone, Text
 from instructedit.data.anchors import make_other_anchors, make_own_anchors, make_tail_anchors
@@ -16,9 +16,11 @@ from instructedit.editors.neuron_config import NeuronConfig
 from instructedit.editors.polish import PolishConfig
 from instructedit.editors.practice import fitting, make_practice, widen
 from instructedit.editors.registry import Result
+from instructedit.editors.settings import fill
 from instructedit.editors.stance import StanceConfig
 from instructedit.editors.together import TogetherConfig
 from instructedit.editors.writing import WriteConfig
+from instructedit.errors import DataError
 from instructedit.factors import ANCHOR_KINDS, AnchorText
 from instructedit.hypernetwork import TransformConfig
 from instructedit.instructions import render
@@ -66,6 +68,17 @@ class EditorConfig:
     def __post_init__(self) -> None:
         for name in ("distil", "strengths"):  # lists, where they were read from a file
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def changed(self, values: Mapping[str, Any]) -> "EditorConfig":
+        """The same with some fields set, parts by mappings of theirs: ``{"polish": {"steps": 0}}``.
+
+        Errors: `DataError` for `transform`, which training has fixed; as `settings.fill`.
+        """
+        if "transform" in values:
+            raise DataError(
+                "transform was fixed when the editor was trained. Train one with --set editor.transform.NAME."
+            )
+        return fill(self, values)
 
 
 class RequestTexts:

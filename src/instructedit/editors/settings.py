@@ -9,13 +9,18 @@ from instructedit.errors import DataError, unknown_name
 
 
 def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections of settings from names that are paths: ``editor.prefix`` is `prefix` of `editor`."""
+    """Sections of settings from names that are paths: ``editor.prefix`` is `prefix` of `editor`.
+
+    Errors: `DataError` for a path through what has a value itself.
+    """
     made: dict[str, Any] = {}
     for path, value in settings.items():
         *sections, name = path.split(".")
-        place = made
+        place: Any = made
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise DataError(f"setting {path}: {section} is {place!r} already. Expected one of the two.")
         place[name] = value
     return made
 

@@ -11,8 +11,10 @@ from typing import Any
 from instructedit.backbone import Backbone
 from instructedit.backbone.loading import load_backbone
 from instructedit.editors import load_for_editor, shipped_editor
+from instructedit.editors.editor_file import config_of, read_header
 from instructedit.editors.ordinary import plain_digest
 from instructedit.editors.registry import load_for_method, make_method
+from instructedit.editors.requests import EditorConfig
 from instructedit.errors import DataError
 from instructedit.experiment.claims import Claims
 from instructedit.experiment.sources import Records, Sources
@@ -60,7 +62,8 @@ class Unedited:
 def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -> Values:
     """All that decides an editor, in plain values: its settings, its file's checksum, or its training.
 
-    Errors: as `make_method`, `named_config` and `from_dict`; `DataError` for a file that is not there.
+    Errors: as `make_method`, `named_config`, `from_dict` and `EditorConfig.changed`; `DataError` for a file
+    that is not there.
     """
     if spec.method == UNEDITED:
         return {"method": UNEDITED}
@@ -71,15 +74,21 @@ def describe_editor(spec: EditorSpec, plan: Plan, sources: Sources, seed: int) -
         path = editor_file(spec)
         if not path.is_file():
             raise DataError(f"no editor at {path}. Expected a file that `instructedit train` wrote.")
-        return {"file": sha256_file(path)}
+        return {"file": sha256_file(path), **_edits(spec, config_of(read_header(path)))}
     config = training_config(spec, plan, seed)
     settings: dict[str, Any] = {"kind": config.editor.kind, **config.to_dict()}
     for part in (settings, settings["editor"]):  # no training of a plan teaches opinions
         part.pop("stance")
-    own = _ordinary(config.editor.text or None)  # the package's is in every key
+    own = {**_edits(spec, config.editor), **_ordinary(config.editor.text or None)}  # the package's is in all
     if config.editor.polish.scoped:  # it is taught to read what people write
         own["asked"] = asked_digest()
     return {"train": settings, "data": sources.training(spec.data).digest, **own}
+
+
+def _edits(spec: EditorSpec, config: EditorConfig) -> Values:
+    """What is changed of how edits are made, if anything. Errors: as `EditorConfig.changed`."""
+    config.changed(spec.edit)
+    return {"edit": spec.edit} if spec.edit else {}
 
 
 def _ordinary(text: str | None) -> Values:
@@ -134,7 +143,10 @@ def load_editor(spec: EditorSpec, options: Values) -> tuple[Backbone, Any]:
     if spec.method:
         return load_for_method(spec.method, spec.settings, **options)
     own = {name: value for name, value in options.items() if name not in ("sites", "blocks")}
-    return load_for_editor(editor_file(spec), **own)  # it brings its own sites
+    backbone, editor = load_for_editor(editor_file(spec), **own)  # it brings its own sites
+    if spec.edit:
+        editor.adjust(**vars(editor.config.changed(spec.edit)))
+    return backbone, editor
 
 
 @dataclass(frozen=True)

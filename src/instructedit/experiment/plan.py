@@ -180,6 +180,10 @@ def _check_editor(plan: Plan, name: str, editor: EditorSpec) -> None:
         raise DataError(f"editor {name}: found {told}. Expected one of method, file and train. {SEE}")
     if editor.steps is not None and (not editor.train or editor.steps < 1):
         raise DataError(f"editor {name}: steps is {editor.steps}. Expected 1 or more, of a training.")
+    if editor.edit and editor.method:
+        raise DataError(
+            f"editor {name}: edit stands beside the method {editor.method}. Expected it under settings."
+        )
     _check(f"method of the editor {name}", [editor.method] if editor.method else [], _methods())
     _check(f"training data of {name}", [editor.data] if editor.train else [], list(plan.training))
 

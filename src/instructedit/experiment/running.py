@@ -54,7 +54,7 @@ class Workshop:
             self._last = None  # its memory is needed
             spec, options = editor_spec(self.plan, cell.editor), self.model_options(cell)
             if (training := self.training(cell)) is not None:
-                spec = EditorSpec(file=str(training.finish(self.run.claims)))
+                spec = EditorSpec(file=str(training.finish(self.run.claims)), edit=spec.edit)
             backbone, editor = load_editor(spec, options)
             cache = PrefixCache(self.run.cache, backbone) if self.plan.cache else None
             self._last = (wanted, backbone, editor, cache)
@@ -66,7 +66,9 @@ class Workshop:
         if not spec.is_trained_here:
             return None
         config = self.keys.config(cell)
-        folder = self.run.training(digest({name: config[name] for name in ("package", "model", "editor")}))
+        editor = {name: value for name, value in config["editor"].items() if name != "edit"}  # no part in it
+        decides = {"package": config["package"], "model": config["model"], "editor": editor}
+        folder = self.run.training(digest(decides))
         records = self.keys.sources.training(spec.data)
         settings = training_config(spec, self.plan, cell.seed)
         return Training(settings, records, self.model_options(cell), folder, self.run.cache)

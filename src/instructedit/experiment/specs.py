@@ -18,7 +18,8 @@ class EditorSpec:
     Settings may come from a file of a search, a method's and a configuration's: `read_plan` puts them in, and
     `settings_file` says where they come from. A trained one has changes to its configuration (`set`), names
     the training data (`data`) and may have a cap of `steps` of its own. It is trained once a seed; the others
-    have no seed of their own and are run with a table's first one.
+    have no seed of their own and are run with a table's first one. `edit` changes how edits are made by an
+    editor that is trained or read: editors that differ in it alone share a training.
     """
 
     method: str = ""
@@ -27,6 +28,7 @@ class EditorSpec:
     file: str = ""
     train: str = ""
     set: Values = field(default_factory=dict)
+    edit: Values = field(default_factory=dict)
     data: str = ""
     steps: int | None = None  # in the place of the plan's cap
     title: str = ""
