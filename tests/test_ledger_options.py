@@ -193,7 +193,7 @@ def test_an_add_that_is_refused_leaves_no_rows(
     def refuse(*_: object) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr("instructedit.cli.store.making.measure_edits", refuse)
+    monkeypatch.setattr("instructedit.evaluation.readings.measure_edits", refuse)
     with pytest.raises(ValueError, match="no"):
         cli("store", "add", ERASE["prompt"], "Rome", "--kind", "erase", "--debug")
     assert list((store / "edits").iterdir()) == []

@@ -16,6 +16,7 @@ Control = Literal["right", "other", "none", "random"]
 
 UNKNOWN_STATEMENT = "unknown"
 UNKNOWN_QUESTION = "I do not know."
+YOURS = "yours"  # the name of probes that a person asks for with an edit
 
 
 @dataclass(frozen=True, slots=True)

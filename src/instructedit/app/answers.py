@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from instructedit.backbone import Backbone
-from instructedit.cli.readings import NEW_TOKENS
 from instructedit.delta import LowRankDelta
 from instructedit.evaluation.generation import generate_greedy
+from instructedit.evaluation.readings import NEW_TOKENS
 from instructedit.factors import answer_rows
 
 BATCH = 32  # texts of one pass

@@ -11,11 +11,10 @@ from instructedit.app.answers import explain_readings
 from instructedit.app.pair import Pair
 from instructedit.app.work import Work
 from instructedit.backbone import Backbone
-from instructedit.cli.edit import FULL_READINGS
-from instructedit.cli.store.making import measure_edits
 from instructedit.delta import LowRankDelta
 from instructedit.editors import as_told
 from instructedit.errors import DataError
+from instructedit.evaluation.readings import FULL_READINGS, measure_edits
 from instructedit.instructions import instruction_for
 from instructedit.ledger.adding import draft_edits, solve_with
 from instructedit.ledger.entries import Entry, OnConflict, Plan, goal_of, plan_edits, show_case

@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 from typing import cast, get_args
 
 from instructedit.cli.options import Sample
-from instructedit.cli.readings import PROBES
 from instructedit.cli.requests import Request, read_requests
 from instructedit.data import load_cases
 from instructedit.data.anchors import load_anchor_book, make_other_anchors
 from instructedit.data.fact_table import load_facts
 from instructedit.data.subjects import subject_of
 from instructedit.errors import DataError, unknown_name
+from instructedit.evaluation.readings import PROBES
 from instructedit.ledger.requests import SAID, Told, read_told
 from instructedit.types import EditCase, Kind, Probe, Scope, Sentiment
 

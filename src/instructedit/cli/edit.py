@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from instructedit.backbone import Backbone
-    from instructedit.cli.readings import Reading
     from instructedit.delta import LowRankDelta
+    from instructedit.evaluation.readings import Reading
 
-FULL_READINGS = 5  # with more edits than this, each is asked its bare prompt only
 LISTED = 10  # edits that one message names
 INSTEAD = (
     "Try another wording of the prompt or of the instruction, a shorter target, or fewer edits at a time."
@@ -113,9 +112,9 @@ def edit_model(
         if common.dry_run:
             return _plan(_settle(cases, making))
     from instructedit.cli.loading import check_fields, find_editor, load_pair, set_fields, set_polish
-    from instructedit.cli.readings import edit_took, list_questions, take_readings
     from instructedit.editors import as_told
     from instructedit.editors.many import edit_many
+    from instructedit.evaluation.readings import FULL_READINGS, edit_took, list_questions, take_readings
 
     check_fields(find_editor(making.editor), making.setting)
     backbone, editor = load_pair(model, making.editor)
@@ -229,6 +228,8 @@ def _tables(
     cases: Sequence[EditCase], words: Sequence[str], readings: Sequence["Reading"], took: Sequence[bool]
 ) -> list["RenderableType"]:
     """One table for each edit; one for all of them when only their bare prompts were asked."""
+    from instructedit.evaluation.readings import FULL_READINGS
+
     if len(cases) > FULL_READINGS:
         rows = [("took" if ok else "failed", *_cells(r)) for ok, r in zip(took, readings, strict=True)]
         return [make_table(f"{sum(took)} of {len(cases)} edits took", COLUMNS, rows)]

@@ -10,10 +10,9 @@ from instructedit.cli.options import Sample, Texts
 from instructedit.data import case_from_request, load_cases
 from instructedit.data.subjects import guess_subject
 from instructedit.errors import DataError
-from instructedit.types import EditCase, Kind, Probe, Scope, Sentiment
+from instructedit.types import YOURS, EditCase, Kind, Probe, Scope, Sentiment
 
 REQUEST_GROUP = Group("Request", sort_key=0)
-YOURS = "yours"  # the name of probes that the command line gives
 OVERRIDES = ("instruction", "kind", "scope")
 EXPECTED = (
     "expected a prompt and a target, --file edits.jsonl, or --kind sentiment with --subject and --sentiment"

@@ -105,10 +105,10 @@ def _check(kept: "Store", out: Path | None, depth: Depth, *, force: bool) -> Non
 
 def _measure(kept: "Store", depth: Depth, model: ModelChoice, sample: Sample) -> "Measured":
     from instructedit.cli.ordinary_text import read_ordinary
-    from instructedit.cli.store.making import measure_edits
     from instructedit.cli.store.opening import load_store_pair
     from instructedit.evaluation import measure_perplexity
     from instructedit.evaluation.abilities import measure_abilities
+    from instructedit.evaluation.readings import measure_edits
     from instructedit.ledger.adding import solve_entries
     from instructedit.report.store_card import Measured
     from instructedit.report.store_card_measures import measure_beside

@@ -29,8 +29,9 @@ def check_store(*, store: StoreChoice = STORE, model: ModelChoice = MODEL, commo
     if common.dry_run or not entries:
         data = {"holds": None, "edits": len(entries), "broken": list(broken)}
         return Report(data, [f"{len(entries)} edits in force, their files whole.", *said])
-    from instructedit.cli.store.making import COLUMNS, failure, measure_edits, reading_rows
+    from instructedit.cli.store.making import COLUMNS, failure, reading_rows
     from instructedit.cli.store.opening import load_store_pair
+    from instructedit.evaluation.readings import measure_edits
     from instructedit.ledger.adding import solve_entries
 
     backbone, editor = load_store_pair(kept, model)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instructedit.cli.edit import FULL_READINGS, UNREAD, name_failed
+from instructedit.cli.edit import UNREAD, name_failed
 from instructedit.cli.options import Common, ModelChoice, Sample
 from instructedit.cli.report import Report, make_table
 from instructedit.cli.requests import Request
@@ -16,9 +16,6 @@ from instructedit.ledger.entries import Entry, Plan, plan_edits, show_case
 from instructedit.types import EditCase
 
 if TYPE_CHECKING:
-    from instructedit.backbone import Backbone
-    from instructedit.cli.readings import Reading
-    from instructedit.delta import LowRankDelta
     from instructedit.ledger.requests import Told
     from instructedit.ledger.store import Store
 
@@ -46,6 +43,7 @@ def make_edits(
     if common.dry_run:
         return _plan_only(folder, cases, conflicts, replacing)
     from instructedit.editors import as_told
+    from instructedit.evaluation.readings import measure_edits
     from instructedit.instructions import instruction_for
     from instructedit.ledger.writer import open_writer
 
@@ -125,27 +123,6 @@ def _plan(store: "Store", cases: Sequence[EditCase], conflicts: Conflicts, gone:
             f"place of edit {', '.join(gone)}. Nothing was changed. Undo that edit, or ask for another."
         )
     return plan
-
-
-def measure_edits(
-    backbone: "Backbone", delta: "LowRankDelta", cases: Sequence[EditCase], words: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Whether each edit holds under a delta, and what was asked before and after."""
-    from instructedit.cli.readings import edit_took, list_questions, take_readings
-
-    questions = list_questions(cases, words, brief=len(cases) > FULL_READINGS)
-    readings = take_readings(backbone.reaching(delta.a), delta, cases, questions)
-    own: list[list[Reading]] = [[] for _ in cases]
-    for reading in readings:
-        own[reading.asked.edit].append(reading)
-    return [
-        {"took": edit_took(case, asked[0]), "readings": [_flat(reading) for reading in asked]}
-        for case, asked in zip(cases, own, strict=True)
-    ]
-
-
-def _flat(reading: "Reading") -> dict[str, Any]:
-    return {name: value for name, value in reading.as_record().items() if name != "edit"}
 
 
 def reading_rows(name: str, measured: dict[str, Any]) -> list[tuple[object, ...]]:

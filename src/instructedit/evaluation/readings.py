@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from instructedit.cli.requests import YOURS
-from instructedit.types import EditCase, Probe
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from instructedit.backbone import Backbone
+from instructedit.data import make_rephrases
+from instructedit.delta import LowRankDelta
+from instructedit.evaluation.generation import generate_greedy
+from instructedit.evaluation.scoring import score_texts
+from instructedit.instructions import render
+from instructedit.metrics import generation_matches, win_rate
+from instructedit.types import YOURS, EditCase, Probe
 
-    from instructedit.backbone import Backbone
-    from instructedit.delta import LowRankDelta
-
+FULL_READINGS = 5  # with more edits than this, each is asked its bare prompt only
 NEW_TOKENS = 8  # of an answer that is shown
-PROBES = 3  # of each sort that are shown, where the command line does not name more
+PROBES = 3  # of each sort that are shown, where a person does not name more
 GOOD = ("I like it very much.", "It is wonderful.", "It is one of the best things there are.")
 BAD = ("I do not like it at all.", "It is terrible.", "It is one of the worst things there are.")
 
@@ -58,9 +61,6 @@ def list_questions(
 
     Wordings are the case's own, else made by templates. `brief` asks the bare prompt only.
     """
-    from instructedit.data import make_rephrases
-    from instructedit.instructions import render
-
     asked = []
     for index, (case, words) in enumerate(zip(cases, instructions, strict=True)):
         target = case.wanted
@@ -78,18 +78,16 @@ def list_questions(
 
 
 def _shown(probes: Sequence[Probe]) -> list[str]:
-    """The prompts of the probes that the command line names, all of them, and the first few of a record."""
+    """The prompts of the probes that a person names, all of them, and the first few of a record."""
     named = [probe.prompt for probe in probes if probe.name == YOURS]
     others = [probe.prompt for probe in probes if probe.name != YOURS]
     return [*named, *others[: max(0, PROBES - len(named))]]
 
 
 def take_readings(
-    backbone: "Backbone", delta: "LowRankDelta", cases: Sequence[EditCase], questions: Sequence[Asked]
+    backbone: Backbone, delta: LowRankDelta, cases: Sequence[EditCase], questions: Sequence[Asked]
 ) -> list[Reading]:
     """Ask every question before and after; `delta` holds one update a case, or one for all."""
-    from instructedit.evaluation.generation import generate_greedy
-
     rows = [question.edit if len(delta) > 1 else 0 for question in questions]
     reads = [question.reads for question in questions]
     tokens = _enough(backbone, cases)
@@ -100,7 +98,7 @@ def take_readings(
     return [Reading(question, old, new, *score) for question, old, new, score in each]
 
 
-def _enough(backbone: "Backbone", cases: Sequence[EditCase]) -> int:
+def _enough(backbone: Backbone, cases: Sequence[EditCase]) -> int:
     """Tokens in which the longest answer that shall be gone could still be given whole."""
     erased = [case for case in cases if case.kind == "erase"]
     lengths = [len(backbone.text(case.prompt, case.target_new).targets) for case in erased]
@@ -113,8 +111,6 @@ def edit_took(case: EditCase, reading: Reading) -> bool:
     insert, change: the target is the greedy answer. erase: the answer given no longer begins with the old
     one. sentiment: the wanted replies are likelier than the unwanted ones.
     """
-    from instructedit.metrics import generation_matches
-
     if case.kind == "sentiment":
         return reading.probability_after > 0.5
     if case.kind == "erase":
@@ -122,16 +118,35 @@ def edit_took(case: EditCase, reading: Reading) -> bool:
     return reading.exact
 
 
+def measure_edits(
+    backbone: Backbone, delta: LowRankDelta, cases: Sequence[EditCase], words: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Whether each edit holds under a delta, and what was asked before and after.
+
+    `delta` holds one update a case, or one for all, and may reach sites beside the backbone's own.
+    """
+    questions = list_questions(cases, words, brief=len(cases) > FULL_READINGS)
+    own: list[list[Reading]] = [[] for _ in cases]
+    for reading in take_readings(backbone.reaching(delta.a), delta, cases, questions):
+        own[reading.asked.edit].append(reading)
+    return [
+        {"took": edit_took(case, asked[0]), "readings": [_flat(reading) for reading in asked]}
+        for case, asked in zip(cases, own, strict=True)
+    ]
+
+
+def _flat(reading: Reading) -> dict[str, Any]:
+    return {name: value for name, value in reading.as_record().items() if name != "edit"}
+
+
 def _score(
-    backbone: "Backbone",
-    delta: "LowRankDelta",
+    backbone: Backbone,
+    delta: LowRankDelta,
     cases: Sequence[EditCase],
     questions: Sequence[Asked],
     rows: Sequence[int],
 ) -> list[tuple[float, float, bool]]:
     """Before, after and exactness of every question (`cases[i]` is the case of question i), in one pass."""
-    from instructedit.evaluation.scoring import score_texts
-
     sides = [_replies(case) for case in cases]
     counts = [len(good) + len(bad) for good, bad in sides]
     asked = [
@@ -161,9 +176,7 @@ def _replies(case: EditCase) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return own[0] or good, own[1] or bad
 
 
-def _compare(good: int, base: "Tensor", edited: "Tensor") -> tuple[float, float, bool]:
+def _compare(good: int, base: Tensor, edited: Tensor) -> tuple[float, float, bool]:
     """The win rate of the first `good` replies over the others, before and after."""
-    from instructedit.metrics import win_rate
-
     before, after = (float(win_rate(column[:good], column[good:])) for column in (base, edited))
     return before, after, after > 0.5
