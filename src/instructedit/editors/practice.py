@@ -108,7 +108,7 @@ def widen(
     wordings = [*make_rephrases(known, SEED, config.wordings), *signed, *placed, *behind]
     fit = fitting(backbone, wordings, case.wanted)
     others = [*make_rephrases(known, 0, FORMS), *placed]
-    forms = [case.prompt, *(prompt for prompt in others if known.subject in prompt)]
+    forms = [case.prompt, *_naming(known, others)]
     strangers = near[: config.others * (2 if placed else 1)]
     fresh = [text for text in dict.fromkeys(fit) if text not in practice.fit]
     told = (*practice.fit, *fresh)
@@ -172,10 +172,13 @@ def _under_other_names(case: EditCase, count: int) -> list[str]:
     An article makes no other name.
     """
     names = [name for name in make_other_names(case.subject, count) if _bare(name) != _bare(case.subject)]
-    asked = [case.prompt, *make_rephrases(case, 0, FORMS)]
-    return [
-        prompt.replace(case.subject, name) for prompt in asked if case.subject in prompt for name in names
-    ]
+    asked = _naming(case, [case.prompt, *make_rephrases(case, 0, FORMS)])
+    return [prompt.replace(case.subject, name) for prompt in asked for name in names]
+
+
+def _naming(case: EditCase, prompts: Iterable[str]) -> list[str]:
+    """Those of some prompts that name the subject."""
+    return [prompt for prompt in prompts if case.subject in prompt]
 
 
 def _bare(name: str) -> str:
@@ -187,7 +190,7 @@ def _left_alone(
 ) -> list[tuple[str, str]]:
     """Every other text about somebody else is followed by the new answer, which is not to be read there."""
     own = make_own_prompts(case, breadth * OWN)
-    asked = [case.prompt, *(prompt for prompt in wordings if case.subject in prompt)]
+    asked = [case.prompt, *_naming(case, wordings)]
     elsewhere = [*make_other_anchors(case, asked, breadth * OTHERS, near), *strangers]
     elsewhere += make_tail_anchors(case, asked, breadth * TAILS)
     answers = [answer for _, answer in own] or [case.wanted]
