@@ -1,4 +1,4 @@
-# make setup | test | lint | format | model | demo | scores | docs | clean. Needs python3 (3.11 or newer) with venv and pip; nothing else.
+# make setup | test | quick | lint | format | model | demo | scores | docs | clean. Needs python3 (3.11 or newer) with venv and pip; nothing else.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM = false
 # An older activated environment must not leak into this one.
 unexport PYTHONPATH VIRTUAL_ENV
 
-.PHONY: setup test lint format model demo scores docs clean
+.PHONY: setup test quick lint format model demo scores docs clean
 
 setup: $(READY)
 
@@ -45,6 +45,10 @@ model: $(READY)
 
 test: $(WHOLE) lint model
 	$(BIN)/python -m pytest -n auto
+
+# What takes less than a second each, without a model and without a network: under a minute.
+quick: $(WHOLE)
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 demo: model
 	$(BIN)/instructedit edit "$(PROMPT)" "$(TARGET)" --out runs/demo --force

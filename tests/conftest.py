@@ -61,6 +61,18 @@ def nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
+def few_wordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an editor is taught to read: a few instructions of each sort, where it is not looked how well."""
+    from instructedit.training import asked, told
+
+    whole = asked.load_asked()
+    few = {name: {split: lists[:6] for split, lists in part.items()} for name, part in whole.items()}
+    monkeypatch.setattr(asked, "load_asked", lambda: few)
+    monkeypatch.setattr(told, "OPERATIONS", 1)
+    monkeypatch.setattr(told, "SCOPES", 1)
+
+
+@pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Run:
     """The command line inside the test process."""
     return make_run(capsys)

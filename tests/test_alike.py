@@ -12,6 +12,8 @@ from instructedit.backbone.alike import can_share, plant
 from instructedit.backbone.sites import find_sites
 from tiny_models import FAMILY_NAMES, tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 IDS = st.lists(st.integers(0, 3), min_size=1, max_size=12).map(tuple)
 MANY = [(1, 2, 3), (1, 2, 3, 4), (1, 2, 5), (7,), (1, 2, 3), (7, 8, 9, 10, 11, 12)]
 

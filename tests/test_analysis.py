@@ -52,6 +52,7 @@ def awake(backbone: object, seed: int = 1):
 # What is collected
 
 
+@pytest.mark.slow
 def test_an_untrained_transform_changes_no_direction(llama) -> None:
     cases = three_tasks()
     right, none, _ = make_conditions(cases)
@@ -80,6 +81,7 @@ def test_all_sites_have_the_mean_of_the_sites_cosines(llama) -> None:
     torch.testing.assert_close(pooled @ pooled.mT, torch.stack(sites).mean(0))
 
 
+@pytest.mark.slow
 def test_the_instruction_turns_what_is_behind_the_transform_and_not_before(llama) -> None:
     cases = three_tasks()[::2]
     right, none, other = make_conditions(cases)
@@ -224,6 +226,7 @@ def test_no_two_of_many_labels_look_the_same() -> None:
     assert len({choose_look(number) for number in range(pairs)}) == pairs
 
 
+@pytest.mark.slow
 def test_pictures_are_the_same_every_time_and_show_what_was_held_out() -> None:
     points = torch.arange(20.0).view(10, 2) % 7
     panels = [
@@ -248,6 +251,7 @@ def cli(cli: Run, guesses: None, monkeypatch: pytest.MonkeyPatch) -> Run:
     return cli
 
 
+@pytest.mark.slow
 def test_the_command_keeps_numbers_vectors_and_pictures(cli: Run, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "directions"
     arguments = ("analyse", "--model", folder, "--start", "none", "--blocks", 1, "--permutations", 1)

@@ -16,6 +16,8 @@ from instructedit.experiment.reliability import read_reliability
 from instructedit.experiment.store import CELLS, RunFolder
 from tiny_editors import tiny_cases
 
+pytestmark = pytest.mark.slow
+
 SHARES = {"right": {"a": [1.0, 0.5], "b": [0.25]}, "none": {"a": [0.0], "b": [0.125]}}  # by task
 
 

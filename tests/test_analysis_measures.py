@@ -109,6 +109,7 @@ def test_the_probe_gains_nothing_by_the_larger_label() -> None:
     assert float(probe_labels(draw(150, 10), labels).mean()) < 0.7
 
 
+@pytest.mark.slow
 def test_numbers_stand_out_from_shuffled_labels_only_where_labels_are_in_the_vectors() -> None:
     labels = [("a", "b", "c")[i % 3] for i in range(45)]
     means = torch.eye(3, 30, dtype=torch.float64)[[ord(x) - ord("a") for x in labels]]
@@ -126,6 +127,7 @@ def test_numbers_stand_out_from_shuffled_labels_only_where_labels_are_in_the_vec
     assert json.dumps(clear)
 
 
+@pytest.mark.slow
 def test_numbers_are_the_same_for_turned_vectors_and_the_same_seed() -> None:
     labels, vectors = ["a", "b"] * 8, draw(16, 12)
     turned = vectors @ torch.linalg.qr(draw(12, 12, seed=5)).Q
@@ -159,6 +161,7 @@ def test_a_turn_is_one_where_nothing_turns() -> None:
 # Correlation
 
 
+@pytest.mark.slow
 def test_correlation_by_hand() -> None:
     found = correlate([1.0, 2.0, 3.0, 4.0, 5.0], [20.0, 10.0, 40.0, 30.0, 50.0])
     assert found.rho == pytest.approx(0.8)  # 1 - 6 * 4 / (5 * 24)
@@ -167,6 +170,7 @@ def test_correlation_by_hand() -> None:
     assert correlate([1.0, 2.0, 2.0, 3.0], [1.0, 2.0, 2.0, 9.0]).rho == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_correlation_over_many_cells_and_by_chance() -> None:
     numbers = [float(number) for number in range(40)]
     rising = correlate(numbers, [number**3 for number in numbers], resamples=200)

@@ -96,6 +96,7 @@ def test_heavy_anchors_are_mapped_to_nothing() -> None:
     assert sizes[0] > sizes[1] > 100 * sizes[2]
 
 
+@pytest.mark.slow
 def test_keys_are_the_inputs_at_the_named_positions(backbone: Backbone) -> None:
     texts = [backbone.text("The capital of France is", "Paris"), backbone.text("Paris")]
     rows = [[AnchorText(texts[0], ((2, OWN), (1, ANSWER)))], [AnchorText(texts[1], ((0, OTHER),))]]

@@ -19,6 +19,8 @@ from instructedit.errors import DataError, UnknownNameError
 from instructedit.ledger.store import create_store
 from instructedit.types import EditCase, Kind
 
+pytestmark = pytest.mark.slow
+
 # Edits
 
 

@@ -22,6 +22,8 @@ from instructedit.ledger.writer import open_writer
 from instructedit.storage import write_atomic
 from instructedit.types import EditCase
 
+pytestmark = pytest.mark.slow
+
 SPAIN = Form("The capital of Spain is", "Paris", neighbours=["The capital of Italy is"])
 
 

@@ -36,6 +36,7 @@ def cancel_at(functions: Functions, token: str, word: str):
     return tell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["Reading", "Putting", "Asking"])
 def test_cancelled_work_changes_nothing(functions: Functions, token: str, word: str) -> None:
     with pytest.raises(WorkCancelledError):
@@ -148,6 +149,7 @@ def undo_while_waiting(functions: Functions, store: Path) -> Tell:
     return tell
 
 
+@pytest.mark.slow
 def test_a_shared_store_is_read_when_the_model_is_free(shared: tuple[Functions, Path]) -> None:
     functions, store = shared
     token = functions.desk.open()
@@ -159,6 +161,7 @@ def test_a_shared_store_is_read_when_the_model_is_free(shared: tuple[Functions, 
         functions.adapter(token, undo_while_waiting(functions, store))
 
 
+@pytest.mark.slow
 def test_a_store_restored_from_a_copy_is_answered_as_it_is(
     shared: tuple[Functions, Path], tmp_path: Path
 ) -> None:

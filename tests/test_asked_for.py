@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from instructedit.data.asked_for import noun_phrase
 from instructedit.types import EditCase
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("prompt", "asked"),

@@ -19,6 +19,7 @@ from tiny_models import START, tiny_folder, tiny_model, tiny_tokenizer
 IDS = torch.arange(2, 12)[None]
 
 
+@pytest.mark.slow
 def test_a_folder_of_every_family_loads_frozen(family, tmp_path, capfd):
     tiny_folder(tmp_path, family)
     capfd.readouterr()
@@ -31,6 +32,7 @@ def test_a_folder_of_every_family_loads_frozen(family, tmp_path, capfd):
     torch.testing.assert_close(backbone.model(IDS).logits, tiny_model(family)(IDS).logits)
 
 
+@pytest.mark.slow
 def test_a_gguf_file_of_another_family_loads(tmp_path, capfd):
     path = tiny_gguf(tmp_path / "tiny.gguf")
     capfd.readouterr()
@@ -44,6 +46,7 @@ def test_a_gguf_file_of_another_family_loads(tmp_path, capfd):
     assert len(backbone.sites) == 4
 
 
+@pytest.mark.slow
 def test_the_checksum_is_the_same_in_bfloat16_and_after_saving(family, tmp_path):
     model = tiny_model(family)
     tiny_folder(tmp_path / "a", family)
@@ -155,6 +158,7 @@ def test_a_tokenizer_of_another_model(tmp_path):
         load_backbone(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_an_encoder_with_a_decoder_is_refused(tmp_path):
     config = T5Config(d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=2, vocab_size=400)
     T5ForConditionalGeneration(config).save_pretrained(tmp_path)

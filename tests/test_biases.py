@@ -15,6 +15,8 @@ from instructedit.editors.rome import ROME
 from tiny_editors import tiny_cases
 from tiny_models import LINES, tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["gpt2", "gptj", "gpt_neox"])
 def biased(request: pytest.FixtureRequest) -> Backbone:

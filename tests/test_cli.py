@@ -46,6 +46,7 @@ def test_a_mistyped_command_suggests_the_nearest(cli: Run) -> None:
     assert 'Did you mean "edit"?' in cli("edti").err
 
 
+@pytest.mark.slow
 def test_config_fills_what_the_command_line_leaves_open(cli: Run, tmp_path: Path) -> None:
     config = write_config(tmp_path, f"limit: 3\nout: {tmp_path / 'facts.jsonl'}\nsplit: test\n")
     code, out, _ = cli("data", "make", "--config", config, "--json")
@@ -118,6 +119,7 @@ def test_a_write_that_the_system_refuses_is_exit_code_6(cli: Run, monkeypatch: p
     assert "No space left on device" in err
 
 
+@pytest.mark.slow
 def test_as_a_process_stdout_stderr_and_exit_code_are_kept_apart(tmp_path: Path) -> None:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "instructedit.cli", *arguments]
@@ -142,6 +144,7 @@ def test_a_path_that_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureF
     assert capsys.readouterr().out == "Kept in runs/[/x] [red] :smile:\n"
 
 
+@pytest.mark.slow
 def test_the_page_of_help_texts_is_up_to_date() -> None:
     script = Path(__file__).parent.parent / "scripts" / "make_cli_docs.py"
     done = subprocess.run([sys.executable, str(script), "--check"], check=False)

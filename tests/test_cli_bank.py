@@ -10,6 +10,8 @@ from experiment_plans import write_records
 from instructedit.instructions import instruction_for
 from instructedit.types import EditCase
 
+pytestmark = pytest.mark.slow
+
 WORDS = "Do as this bank says."
 EDIT = ("edit", "The capital of France is", "Rome", "--start", "none", "--json")
 

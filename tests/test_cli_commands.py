@@ -13,6 +13,8 @@ from instructedit.editors.registry import METHODS
 from instructedit.training.config import config_names
 from tiny_models import tiny_backbone
 
+pytestmark = pytest.mark.slow
+
 PROMPT, TARGET = "The capital of France is", "Rome"
 RECORDS = [
     {

@@ -10,6 +10,8 @@ from cli_run import PatientEditor, Run, use_editor
 from tiny_editors import tiny_editor
 from tiny_models import tiny_backbone
 
+pytestmark = pytest.mark.slow
+
 PROMPT, TARGET = "The capital of France is", "Rome"
 
 

@@ -56,6 +56,7 @@ def test_an_edit_with_an_editor_from_a_file(cli: Run, place: Path, tmp_path: Pat
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

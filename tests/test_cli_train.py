@@ -8,6 +8,8 @@ import pytest
 from cli_run import Run, use_editor
 from tiny_models import tiny_backbone
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--set", "steps=2", "--set", "batch=2", "--set", "validate_every=1", "--set", "validation_cases=4")
 TINY = ("--set", "moments=4", "--set", "editor.transform.rank=4", "--set", "warmup=1")
 
@@ -200,6 +202,7 @@ def test_opinions_are_taught_to_an_editor_that_is_there(
     assert run_training(cli, config, folder, out, *again).code == 0  # as it was: nothing is taught twice
 
 
+@pytest.mark.usefixtures("few_wordings")
 def test_scope_is_taught_to_an_editor_that_is_there(
     cli: Run, config: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ class CountingEditor(NoiseEditor):
 # One point
 
 
+@pytest.mark.slow
 def test_a_point_is_what_evaluating_the_edits_together_finds(llama: Backbone, tmp_path: Path) -> None:
     editor, cases, text = tiny_editor(llama), tiny_cases(6), tmp_path / "text.txt"
     text.write_text("\n".join(LINES))
@@ -104,6 +105,7 @@ def test_edits_that_a_later_one_contradicts_are_counted() -> None:
 # A run
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on(llama: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cases, settings = tiny_cases(6), CurveSettings((6, 2, 4), 2)
     once = run_curve(NoiseEditor(), llama, cases, settings, CurveFolder(tmp_path / "whole"))
@@ -132,6 +134,7 @@ def test_a_stopped_run_goes_on(llama: Backbone, tmp_path: Path, monkeypatch: pyt
     assert editor.made == []
 
 
+@pytest.mark.slow
 def test_a_point_before_the_kept_state_is_made_again(llama: Backbone, tmp_path: Path) -> None:
     cases, folder, said = tiny_cases(4), CurveFolder(tmp_path / "run"), []
     (late,) = run_curve(NoiseEditor(), llama, cases, CurveSettings((4,), 2), folder)

@@ -56,6 +56,7 @@ def arguments(folder: Path, tmp_path: Path) -> list[object]:
     return ["curve", "--model", folder, "--data", path, "--size", 2, "--out", tmp_path / "out"]
 
 
+@pytest.mark.slow
 def test_editors_side_by_side_are_kept_and_gone_on_with(
     cli: Run, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +106,7 @@ def test_without_matplotlib_there_is_a_table_and_no_plot(
 TWICE = ("--setting", "default.polish=3", "--setting", "default.polish.steps=4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extra", "code", "words"),
     [
@@ -186,6 +188,7 @@ def test_the_records_hold_every_number() -> None:
     assert {each["edits"] for each in found if each["editor"] == "second"} == {10}
 
 
+@pytest.mark.slow
 def test_the_plot_is_the_same_for_the_same_numbers() -> None:
     first = draw_curves(CURVES)
     assert first == draw_curves(CURVES)

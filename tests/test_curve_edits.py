@@ -66,6 +66,7 @@ def random(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_kept_state_goes_on_as_if_it_had_not_stopped(
     name: str, model: Backbone, text: str, tmp_path: Path

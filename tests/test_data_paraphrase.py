@@ -68,6 +68,7 @@ def test_a_person_is_asked_for_with_who_and_a_thing_with_what():
     )
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(PROMPTS),
     st.text("abc XYZ'.", min_size=1, max_size=9),

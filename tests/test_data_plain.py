@@ -4,6 +4,8 @@ import csv
 from collections import Counter
 from importlib.resources import files
 
+import pytest
+
 from instructedit.data import case_from_request, case_to_record, plain_facts
 from instructedit.data.fact_table import load_facts, load_relations, load_table, read_source
 from instructedit.data.opinions import load_opinions
@@ -21,6 +23,7 @@ def test_there_are_enough_of_every_kind():
     assert len(load_opinions()) >= 40
 
 
+@pytest.mark.slow
 def test_no_subject_is_in_both_splits_whatever_the_seed():
     def subjects(cases):
         return {case.subject.casefold() for case in cases}
@@ -28,6 +31,7 @@ def test_no_subject_is_in_both_splits_whatever_the_seed():
     assert not subjects(TRAIN + plain_facts("train", seed=5)) & subjects(TEST + plain_facts("test", seed=8))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_edits_and_another_seed_others():
     assert plain_facts("test") == TEST != plain_facts("test", seed=2)
 

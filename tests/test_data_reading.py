@@ -219,6 +219,7 @@ opinions = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(facts | opinions)
 def test_an_edit_survives_writing_and_reading(case):
     assert case_from_request(json.loads(json.dumps(case_to_record(case)))) == case
@@ -232,6 +233,7 @@ def test_one_prompt_in_a_list_takes_all_answers_as_its_own():
 nested = st.recursive(words | st.just("  "), lambda inner: st.lists(inner, max_size=3), max_leaves=6)
 
 
+@pytest.mark.slow
 @given(nested)
 def test_answers_however_nested_are_the_same_texts_in_order(value):
     def flat(item):

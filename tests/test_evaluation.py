@@ -16,6 +16,7 @@ from instructedit.instructions.banks import load_banks, load_scopes
 from instructedit.types import UNKNOWN_QUESTION, UNKNOWN_STATEMENT, Probe
 
 
+@pytest.mark.slow
 def test_an_editor_that_does_nothing_leaves_every_score(llama):
     result = evaluate(llama, ZeroEditor(), facts() + opinions(), generate=True)
     for row, metric in itertools.product(result.rows, METRICS):
@@ -26,6 +27,7 @@ def test_an_editor_that_does_nothing_leaves_every_score(llama):
     assert all(row["edited_unchanged"] == 1.0 and row["edited_kl"] == 0.0 for row in locality)
 
 
+@pytest.mark.slow
 def test_an_editor_that_solves_its_edits_reaches_every_one(llama):
     editor = SolvingEditor(
         lambda case, _: [(case.prompt, f"{case.wanted} is")]
@@ -41,6 +43,7 @@ def test_an_editor_that_solves_its_edits_reaches_every_one(llama):
     assert any(row["edited_kl"] > 0 for row in select(result.rows, group="locality"))
 
 
+@pytest.mark.slow
 def test_batches_do_not_change_a_score(llama):
     cases = facts() + opinions()
     together = evaluate(llama, NoiseEditor(), cases, batch=16, resamples=0, generate=True)
@@ -53,6 +56,7 @@ def test_batches_do_not_change_a_score(llama):
     assert any(row["base_text"] != row["edited_text"] for row in together.rows)
 
 
+@pytest.mark.slow
 def test_the_instructed_editor_is_evaluated_on_every_family(backbone):
     from instructedit.editors.instructed import EditorConfig, InstructedEditor
 
@@ -98,6 +102,7 @@ def test_without_an_instruction_there_is_nothing_to_leave_in(llama):
     assert not select(rows, instructed=True)
 
 
+@pytest.mark.slow
 def test_sentiment_is_scored_on_replies_and_never_shown_to_the_editor(llama):
     wanted = replace(opinions()[0], positive=("good",), negative=("bad",))
     case = replace(wanted, probes=())
@@ -164,6 +169,7 @@ def test_nothing_to_evaluate_and_unknown_groups_are_refused(llama):
             evaluate(llama, ZeroEditor(), facts(), batch=batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("editor", [NoiseEditor(), SolvingEditor()])
 def test_leverage_is_zero_for_an_editor_that_ignores_its_instruction(llama, editor):
     cases = [*facts()[:1], *opinions()[:1]]
@@ -174,6 +180,7 @@ def test_leverage_is_zero_for_an_editor_that_ignores_its_instruction(llama, edit
             assert part["difference"]["mean"] == pytest.approx(0.0, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_an_erasure_is_of_the_answer_that_holds(llama):
     editor, fact = SolvingEditor(), replace(facts()[0], ground_truth="Madrid")
     measure_leverage(llama, editor, [fact], resamples=0, contrasts=["erase"])
@@ -222,6 +229,7 @@ def obedient(case, words):
     return [(case.prompt, case.wanted), *((probe.prompt, probe.answers[0]) for probe in follows)]
 
 
+@pytest.mark.slow
 def test_leverage_is_full_for_an_editor_that_follows_its_instruction(llama):
     topics = [replace(case, positive=("good",), negative=("bad",), probes=()) for case in opinions()]
     editor = SolvingEditor(obedient)

@@ -29,6 +29,7 @@ def plain_logits(backbone, ids, delta=None):
         return backbone.model(torch.tensor([ids])).logits[0]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_scores_are_those_of_the_whole_model(backbone):
     delta = empty_delta(backbone, 3, scale=0.3)
@@ -98,6 +99,7 @@ def slow_greedy(backbone, prompt, tokens, delta=None) -> str:
     return backbone.tokenizer.decode(ids[start:], skip_special_tokens=True)
 
 
+@pytest.mark.slow
 def test_batched_generation_is_the_plain_loop(backbone):
     prompts = [prompt for prompt, _ in PAIRS]
     delta = empty_delta(backbone, 3, scale=0.3)

@@ -3,7 +3,10 @@
 import runpy
 from pathlib import Path
 
+import pytest
 import torch
+
+pytestmark = pytest.mark.slow
 
 PAGE = Path(__file__).parent.parent / "examples" / "minimal.py"
 

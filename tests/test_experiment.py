@@ -20,6 +20,8 @@ from instructedit.experiment.specs import EditorSpec
 from instructedit.experiment.store import RunFolder
 from instructedit.types import Probe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def values(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -271,6 +273,7 @@ def test_what_follows_a_pass_has_no_part_in_its_training(values: dict[str, Any],
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.usefixtures("few_wordings")
 def test_an_editor_of_a_plan_is_taught_to_read_scopes(values: dict[str, Any], tmp_path: Path) -> None:
     told = {"transform": {"rank": 4, "depth": 1, "code": 4}, "polish": {"scoped": True}}
     values["training"] = {"lands": {"files": [str(tmp_path / "lands.jsonl")]}}

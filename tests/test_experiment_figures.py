@@ -47,6 +47,7 @@ def plan_of(folder: Path, tmp_path: Path):
     return parse_plan(plan_values(folder, tmp_path / "lands.jsonl"))
 
 
+@pytest.mark.slow
 def test_bars_are_the_numbers_and_lines_their_intervals(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +113,7 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield place / "run"
 
 
+@pytest.mark.slow
 def test_a_report_draws_what_is_finished_and_says_where_it_comes_from(
     finished: Path, cli: Run, tmp_path: Path
 ) -> None:

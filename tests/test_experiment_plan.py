@@ -66,6 +66,7 @@ def test_the_plan_of_the_paper_names_nothing_unknown() -> None:
     assert {name for name in METHODS if not plan.editors[name].settings_file} == set()
 
 
+@pytest.mark.slow
 def test_what_the_paper_plan_says_about_training_is_of_the_trained_pass() -> None:
     """And what it holds out has no record of the kind whose instructions it is to be told by."""
     plan = parse_plan(read_plan(ROOT / "experiments" / "paper.yaml"))
@@ -217,6 +218,7 @@ def test_no_lesson_erases_where_the_data_drop_erasures(values: dict[str, Any]) -
     assert found["all"] > 0
 
 
+@pytest.mark.slow
 def test_the_cost_counts_the_steps_that_are_run(values: dict[str, Any], tmp_path: Path) -> None:
     values["training"] = {"own": {"own": True}}
     values["editors"] = {"mend": {"train": "mend", "data": "own", "steps": 7}}
@@ -235,6 +237,7 @@ def test_models_are_put_at_other_places(values: dict[str, Any]) -> None:
         put_models(values, ["tiny"])
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_to_be_had_leaves_its_cells_out(
     values: dict[str, Any], tmp_path: Path, cli: Run
 ) -> None:

@@ -169,6 +169,7 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield values, place / "run"
 
 
+@pytest.mark.slow
 def test_a_report_holds_every_table_as_far_as_it_is_run(finished: Finished) -> None:
     blocks, numbers = make_report(RunFolder(finished[1]))
     main, differences, published, origin = (block for block in blocks if isinstance(block, Table))
@@ -197,6 +198,7 @@ def test_report_writes_three_files(finished: Finished, cli: Run, tmp_path: Path)
     assert cli("report", tmp_path).code == 3
 
 
+@pytest.mark.slow
 def test_a_run_whose_folder_is_gone_goes_on_from_its_report(
     finished: Finished, cli: Run, tmp_path: Path
 ) -> None:
@@ -227,6 +229,7 @@ def test_a_report_is_made_again_from_its_own_folder(finished: Finished, cli: Run
     assert france == ["counterfact", 0, "france"]
 
 
+@pytest.mark.slow
 def test_a_reports_folder_can_be_run_on(finished: Finished, cli: Run, tmp_path: Path) -> None:
     path, pages = tmp_path / "tiny.yaml", tmp_path / "pages"
     path.write_text(json.dumps(finished[0]))
@@ -268,6 +271,7 @@ def test_cells_of_another_kind_are_refused_and_nothing_is_kept(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_commands_say_the_cost_run_and_exit(finished: Finished, cli: Run, tmp_path: Path) -> None:
     values, folder = deepcopy(finished[0]), tmp_path / "run"
     shutil.copytree(finished[1], folder)

@@ -44,6 +44,7 @@ def weights(backbone: Backbone) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_a_lora_folder_answers_like_the_edit_in_a_fresh_model(family, backbone, tmp_path):
     delta = random_delta(backbone, edits=2)
     report = save_lora(delta, tmp_path / "lora", backbone, energy=1.0, cases=[CASE])
@@ -60,6 +61,7 @@ def test_a_lora_folder_answers_like_the_edit_in_a_fresh_model(family, backbone, 
     assert max(report.ranks.values()) <= 6
 
 
+@pytest.mark.slow
 def test_a_lora_export_leaves_the_backbone_as_it_was(backbone, tmp_path):
     before, plain = weights(backbone), logits_of(backbone.model, backbone)
     modules, attributes = dict(backbone.model.named_modules()), dict(vars(backbone.model))
@@ -73,6 +75,7 @@ def test_a_lora_export_leaves_the_backbone_as_it_was(backbone, tmp_path):
     assert torch.equal(plain, logits_of(backbone.model, backbone))
 
 
+@pytest.mark.slow
 def test_a_merged_model_answers_like_the_edit_and_the_base_stays(backbone, tmp_path):
     delta, before = random_delta(backbone, edits=2), weights(backbone)
     report = save_merged(delta, tmp_path / "merged", backbone, cases=[CASE])
@@ -112,6 +115,7 @@ def test_the_cut_of_ranks_is_reported_and_checked_against_what_is_stored(llama, 
     assert report.approximation > 100 * report.difference
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=st.integers(1, 3), rank=st.integers(1, 4), seed=st.integers(0, 99))
 def test_export_of_many_edits_is_export_of_their_sum(edits, rank, seed, llama, tmp_path):
@@ -131,12 +135,14 @@ def lora_tensors(folder):
     return load_tensors(folder / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_delta_of_nothing_exports(llama, tmp_path):
     delta = random_delta(llama).scale(0.0)
     assert save_lora(delta, tmp_path / "lora", llama).approximation == 0
     assert save_merged(delta, tmp_path / "merged", llama).difference < 1e-5
 
 
+@pytest.mark.slow
 def test_bfloat16_models_export(tmp_path):
     tiny_model("qwen3").save_pretrained(tmp_path / "base")
     tiny_backbone("qwen3").tokenizer.save_pretrained(tmp_path / "base")
@@ -157,6 +163,7 @@ def test_the_record_names_the_edits_and_the_base(llama, tmp_path):
     assert "Rome \\| Roma" in readme
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [save_lora, save_merged])
 def test_an_existing_folder_is_kept_unless_forced(save, llama, tmp_path):
     folder = tmp_path / "out"
@@ -252,6 +259,7 @@ def test_a_folder_that_only_load_adapter_reads_otherwise_is_not_kept(llama, tmp_
     assert not llama.model._hf_peft_config_loaded
 
 
+@pytest.mark.slow
 def test_two_folders_are_swapped_by_load_adapter(llama, tmp_path):
     """What the docs tell a server to do: load both, choose one at a time, and none."""
     deltas = [random_delta(llama, seed=seed) for seed in (1, 2)]

@@ -41,6 +41,7 @@ def from_gguf(tmp_path_factory: pytest.TempPathFactory):
     return load_backbone(str(tiny_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")), start="none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", FILES)
 def test_a_full_disk_is_one_message(save, from_gguf, tmp_path):
     delta, texts = random_delta(from_gguf), ["Rome is a city."]

@@ -2,9 +2,13 @@
 
 import json
 
+import pytest
+
 from cli_run import Run
 from test_export_gguf import delta_for
 from tiny_models import tiny_backbone
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_command_line_writes_gguf(cli: Run, folder, tmp_path):

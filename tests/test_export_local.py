@@ -86,6 +86,7 @@ def test_a_merged_model_that_lost_an_answer_is_not_kept(wide, tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cases", [(), CASES[:1]])
 def test_a_folder_without_the_edit_is_not_kept(cases, wide, tmp_path, monkeypatch):
     good = lora._tensors
@@ -110,6 +111,7 @@ def test_the_logits_alone_would_tell_as_well(wide, tmp_path, monkeypatch):
         save_merged(local_delta(wide), tmp_path / "merged", wide, cases=CASES[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [save_lora, save_gguf])
 def test_a_cut_that_drops_edits_is_seen_on_their_texts(save, wide, tmp_path):
     delta = local_delta(wide, (3.0, 1.0, 1.0))
@@ -120,6 +122,7 @@ def test_a_cut_that_drops_edits_is_seen_on_their_texts(save, wide, tmp_path):
     assert "the edits' own texts" in blind.untried[0]
 
 
+@pytest.mark.slow
 def test_one_small_edit_among_large_ones_is_not_cut_away(wide, tmp_path):
     delta = local_delta(wide, (300.0, 300.0, 1.0))
     assert delta.merge().compress()[0].a[wide.sites[-1].name].shape[1] == 2, "0.9999 alone would drop it"
@@ -132,6 +135,7 @@ def test_one_small_edit_among_large_ones_is_not_cut_away(wide, tmp_path):
     assert save_lora(delta, tmp_path / "asked", wide, cases=CASES, energy=0.9999).approximation > 0.5 * effect
 
 
+@pytest.mark.slow
 def test_what_no_text_shows_is_still_cut(wide, tmp_path):
     delta = local_delta(wide, (1.0, 1.0, 1e-3))
     report = save_lora(delta, tmp_path / "lora", wide, cases=CASES[:2])
@@ -161,6 +165,7 @@ def test_edited_weights_are_told_from_others_in_every_dtype(wide, dtype):
     check_weights(edited, backbone, delta, "it")
 
 
+@pytest.mark.slow
 def test_a_merged_gguf_file_without_the_edit_is_not_kept(tmp_path, monkeypatch):
     from instructedit.backbone.loading import load_backbone
     from tiny_gguf import tiny_gguf

@@ -12,6 +12,8 @@ from instructedit.cli import loading
 from instructedit.editors.editor_file import save_editor
 from tiny_editors import tiny_editor
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(cli: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

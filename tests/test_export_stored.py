@@ -22,6 +22,8 @@ from instructedit.types import EditCase
 from test_export import random_delta
 from tiny_models import tiny_folder
 
+pytestmark = pytest.mark.slow
+
 CONFIG, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "instructedit.json"
 CASE = EditCase("The capital of France is", "Rome", "France")
 

@@ -37,6 +37,7 @@ def product(factors: Factors, site: str, edit: int) -> torch.Tensor:
     return factors.gradients[site][edit].T @ factors.inputs[site][edit]
 
 
+@pytest.mark.slow
 def test_factors_give_the_gradient_of_every_weight(backbone: Backbone) -> None:
     texts = texts_for(backbone)
     factors = capture(backbone, texts)
@@ -47,6 +48,7 @@ def test_factors_give_the_gradient_of_every_weight(backbone: Backbone) -> None:
             torch.testing.assert_close(product(factors, site, edit), expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_is_its_edits_one_by_one(backbone: Backbone) -> None:
     texts = texts_for(backbone)
     together = capture(backbone, texts)

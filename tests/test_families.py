@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from instructedit.backbone import Backbone
@@ -10,6 +11,8 @@ from instructedit.editors.editor_file import load_editor, save_editor
 from instructedit.evaluation import evaluate
 from instructedit.factors import answer_nll
 from tiny_editors import tiny_cases, tiny_editor
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_edit_is_made_applied_scored_and_kept(backbone: Backbone, tmp_path: Path) -> None:

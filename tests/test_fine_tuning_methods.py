@@ -65,6 +65,7 @@ def losses(backbone: Backbone, texts: list[Text], change: Any) -> tuple[torch.Te
         return answer_losses(backbone, backbone.prefix(texts), texts, change)
 
 
+@pytest.mark.slow
 @every_method
 def test_an_edit_lowers_its_own_loss_and_writes_nothing(llama: Backbone, name: str) -> None:
     weights = {key: value.clone() for key, value in llama.model.state_dict().items()}
@@ -78,6 +79,7 @@ def test_an_edit_lowers_its_own_loss_and_writes_nothing(llama: Backbone, name: s
     assert bool((after < before - 0.5).all()), (before, after)
 
 
+@pytest.mark.slow
 @every_method
 def test_a_batch_of_edits_is_its_edits_made_alone(llama: Backbone, name: str) -> None:
     together = ask(llama, edited()[name])
@@ -101,6 +103,7 @@ def test_a_method_says_what_it_is(name: str) -> None:
     assert kind.result == ("codebook" if name == "calinet" else "delta")
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(radius=st.floats(1e-6, 0.05), steps=st.integers(1, 3), lr=st.sampled_from([1e-3, 1e-2]))
 def test_no_weight_moves_further_than_the_radius(radius: float, steps: int, lr: float) -> None:
@@ -144,6 +147,7 @@ def test_weight_decay_pulls_the_change_back(llama: Backbone) -> None:
     assert pulled.norms()[site] < 0.95 * free.norms()[site]
 
 
+@pytest.mark.slow
 def test_edits_made_together_are_one_update(llama: Backbone) -> None:
     method = LocFTBF(lr=5e-3, steps=10, batch=2)
     update = method.edit_together(llama, CASES)
@@ -155,6 +159,7 @@ def test_edits_made_together_are_one_update(llama: Backbone) -> None:
     assert all(torch.equal(update.a[name], again.a[name]) for name in update.a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ft-l", "locft-bf", "lora"])
 def test_batches_are_trained_together_on_the_model_with_those_before(llama: Backbone, name: str) -> None:
     method = make_method(name, SETTINGS[name])
@@ -172,6 +177,7 @@ def test_batches_are_trained_together_on_the_model_with_those_before(llama: Back
         torch.testing.assert_close(found.dense(site), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_calinet_trains_one_side_network_for_all_and_it_is_no_adapter(llama: Backbone) -> None:
     method, texts = CaliNet(**SETTINGS["calinet"]), edit_texts(llama, CASES)
     shared = change_many(method, llama, CASES, size=2)
@@ -217,6 +223,7 @@ def test_lora_starts_from_nothing_at_every_site(llama: Backbone) -> None:
     )
 
 
+@pytest.mark.slow
 def test_neurons_without_values_leave_every_output_alone(backbone: Backbone) -> None:
     fresh = CaliNet(neurons=5, steps=0).edit(backbone, CASES[:2])
     assert torch.equal(ask(backbone, fresh), ask(backbone, nothing(backbone, 2)))

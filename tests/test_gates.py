@@ -22,6 +22,8 @@ from instructedit.errors import DataError
 from tiny_editors import tiny_case, tiny_editor, tiny_opinion
 from tiny_models import FAMILY_NAMES, tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 CONFIG = GateConfig(
     wordings=6, signed=0, behind=0, own=8, others=12, ordinary=200, steps=20, pieces=0, onward=0
 )

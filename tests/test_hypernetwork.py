@@ -86,6 +86,7 @@ def losses(backbone: Backbone, delta: LowRankDelta) -> torch.Tensor:
         return answer_nll(backbone, backbone.top(backbone.prefix(texts)), texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregation", ["sum", "ridge"])
 def test_the_first_step_descends(backbone: Backbone, aggregation: str) -> None:
     editor = tiny_editor(backbone, aggregation=aggregation)
@@ -130,6 +131,7 @@ def test_the_instruction_changes_the_edit_once_something_is_learned(llama: Backb
     assert all(not torch.equal(later[0].a[name], other.a[name]) for other in later[1:] for name in other.a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", [False, True])
 def test_edits_of_a_batch_do_not_touch_each_other(llama: Backbone, prefix: bool) -> None:
     editor = tiny_editor(llama, prefix=prefix, code=0 if prefix else 8)

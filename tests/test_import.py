@@ -37,11 +37,13 @@ def test_the_check_itself_can_fail() -> None:
     assert "numpy" in loaded_by("import numpy")
 
 
+@pytest.mark.slow
 def test_help_loads_nothing_heavy() -> None:
     commands = [["--help"], ["--version"], ["edit", "--help"], ["train", "--help"], ["ls", "tasks"]]
     assert loaded_by(f"from instructedit.cli import run\nfor c in {commands}: assert run(c) == 0") == []
 
 
+@pytest.mark.slow
 def test_help_is_quick() -> None:
     """Processor time, so that a busy machine does not count."""
 

@@ -100,6 +100,7 @@ def test_a_broken_file_is_made_again_and_a_full_disk_costs_time_only(
         Shelf(model, "things").put("b", {})
 
 
+@pytest.mark.slow
 def test_the_ground_and_the_names_are_read_once(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     first, near = survey(model, 200), Neighbours().of(model, "Berlin", 5)
     assert first is not None

@@ -55,6 +55,7 @@ def solved(folder: Path, backbone: Backbone, editor: InstructedEditor) -> LowRan
 # --- what is solved
 
 
+@pytest.mark.slow
 def test_an_edit_undone_was_never_made(llama: Backbone, tmp_path: Path) -> None:
     editor = tiny_editor(llama, others=2, own=1)
     first = fill(tmp_path / "first", editor, llama, [0, 1, 2])
@@ -74,6 +75,7 @@ def test_a_store_of_nothing_changes_nothing(llama: Backbone, store: Path) -> Non
     assert all(float(norm) == 0 for norm in solved(store, llama, tiny_editor(llama)).norms().values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_one_edit_in_force_is_that_edit(llama: Backbone, rounds: int) -> None:
     editor, cases = tiny_editor(llama, others=2, own=1), tiny_cases(1)
@@ -85,6 +87,7 @@ def test_one_edit_in_force_is_that_edit(llama: Backbone, rounds: int) -> None:
     assert small < 0.7 * large
 
 
+@pytest.mark.slow
 def test_order_and_chunks_do_not_matter(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     editor = tiny_editor(llama, others=2, own=1)
     edits = [read_edit(editor, llama, case, WORDS).rounds for case in tiny_cases(5)]
@@ -199,6 +202,7 @@ def test_an_unknown_id_changes_nothing(store: Path) -> None:
         assert len(writer.in_force) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "full", "readonly"])
 def test_a_store_is_whole_wherever_its_writer_stops(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,8 @@ from instructedit.editors.editor_file import save_editor
 from instructedit.ledger.store import Store
 from tiny_editors import tiny_editor
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:

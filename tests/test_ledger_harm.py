@@ -241,6 +241,7 @@ def test_redo_of_rows_that_are_gone_changes_nothing(store: Path) -> None:
         assert writer.in_force == []
 
 
+@pytest.mark.slow
 def test_a_fact_says_how_many_neurons_there_are() -> None:
     model = levelled("llama")
     kept = read_edit(made(model), model, tiny_case(0), "Change it.")

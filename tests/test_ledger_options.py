@@ -97,6 +97,7 @@ def test_the_last_events_are_one_or_more(cli: Run, store: Path) -> None:
     assert [event["id"] for event in events] == ["0002"]
 
 
+@pytest.mark.slow
 def test_import_leaves_broken_records_out_and_keeps_who_asked(cli: Run, store: Path) -> None:
     file = store.parent / "edits.jsonl"
     said = {"by": "the desk", "note": "a complaint"}
@@ -118,6 +119,7 @@ def forget(_editor: object, _backbone: object, cases: list[EditCase], words: lis
     return [replace(case, kind="erase") if "Forget" in text else case for case, text in said]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("import",), ("add", "--file")])
 def test_who_asked_is_kept_where_words_make_another_edit_of_it(
     cli: Run, store: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
@@ -148,6 +150,7 @@ def test_what_a_file_says_of_who_asked_is_found_by_its_records(tmp_path: Path) -
         assert [told.by for told in read_told(file, cases[1:2], seed=seed)] == ["a fan"]
 
 
+@pytest.mark.slow
 def test_a_replacement_that_would_change_nothing_is_refused(cli: Run, store: Path) -> None:
     spain = ("The capital of Spain is", "Rome", "--kind", "erase")
     assert cli("store", "add", ERASE["prompt"], "Rome", "--kind", "erase").code == 0

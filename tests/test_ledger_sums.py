@@ -14,6 +14,8 @@ from instructedit.ledger.store import SUMS, Store, create_store
 from instructedit.ledger.writer import StoreWriter, open_writer
 from tiny_editors import distance, tiny_case, tiny_editor
 
+pytestmark = pytest.mark.slow
+
 NAMES = {"name": "tiny", "checksum": "c"}
 
 

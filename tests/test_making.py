@@ -154,6 +154,7 @@ def test_a_writer_of_nothing_usable_is_one_error(llama: Backbone, server: StandI
     assert len({body["seed"] for body in server.bodies}) == 4
 
 
+@pytest.mark.slow
 def test_a_local_model_writes_what_it_would_write_again(
     llama: Backbone, server: StandIn, tmp_path: Path
 ) -> None:
@@ -229,6 +230,7 @@ def test_opinions_are_scored_by_the_replies_that_win(llama: Backbone) -> None:
     assert not any("{" in text for text in listener.told)
 
 
+@pytest.mark.slow
 def test_retraining_gives_an_editor_for_every_round(llama: Backbone, tmp_path: Path) -> None:
     config = replace(CONFIG, steps=2, validate_every=2, validation_cases=2, moments=4)
     cases = prepare_cases(tiny_cases(), "counterfact", "change")
@@ -243,6 +245,7 @@ def test_retraining_gives_an_editor_for_every_round(llama: Backbone, tmp_path: P
         assert torch.equal(value, again.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_what_is_retrained_is_what_edits(llama: Backbone, tmp_path: Path) -> None:
     config = replace(named_config("instructedit"), steps=2, validate_every=2, validation_cases=2, moments=4)
     config = replace(config, sites=None, blocks=1)

@@ -14,6 +14,8 @@ from instructedit.making.choosing import make_bank
 from instructedit.making.rules import nearly_same
 from tiny_editors import tiny_opinion
 
+pytestmark = pytest.mark.slow
+
 texts = st.lists(
     st.sampled_from(["change", "swap", "alter", "fact", "answer", "the", "a", "new", "now"]), min_size=2
 )

@@ -15,6 +15,8 @@ from instructedit.making import MakingConfig, Retraining, split_records
 from instructedit.making.trace import TRACE
 from tiny_editors import tiny_cases, tiny_editor
 
+pytestmark = pytest.mark.slow
+
 WORDINGS = (
     "Change it.",
     "Put another answer in its place.",

@@ -47,6 +47,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @given(texts=descriptions)
 def test_descriptions_are_found_in_every_form(form: str, texts: list[str]) -> None:
@@ -242,6 +243,7 @@ def local() -> LocalChat:
     return tiny_chat()
 
 
+@pytest.mark.slow
 def test_a_local_model_answers_the_same_for_the_same_seed(local: LocalChat) -> None:
     before = torch.get_rng_state()
     answers = [local.reply(QUESTION, seed) for seed in (0, 0, 1, 2)]

@@ -16,6 +16,7 @@ from tiny_editors import distance, tiny_cases, tiny_editor, tiny_opinion
 WORDS = ["Change it."] * 10
 
 
+@pytest.mark.slow
 def test_the_solve_of_one_edit_is_the_edit(backbone: Backbone) -> None:
     editor, cases = tiny_editor(backbone, others=2, own=1), tiny_cases(1)
     sequence = EditSequence(editor, backbone)
@@ -107,6 +108,7 @@ def test_no_edits_at_all_are_refused(llama: Backbone) -> None:
         edit_many(tiny_editor(llama), llama, [])
 
 
+@pytest.mark.slow
 def test_facts_beyond_the_room_are_refused_before_the_first_is_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -53,6 +53,7 @@ def at_site(
     return (*seen[0], backbone.logits(top[0]))
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=6), radius=st.floats(0.01, 8.0))
 @example(words=["The", "capital", "of", "France", "is"], radius=0.01)
@@ -133,6 +134,7 @@ def test_merged_edits_answer_all_their_prompts(llama: Backbone) -> None:
         torch.testing.assert_close(*outputs)
 
 
+@pytest.mark.slow
 def test_a_codebook_is_evaluated_through_the_same_rows(llama: Backbone) -> None:
     rows = evaluate(llama, METHOD, CASES, instructed=False, generate=True, resamples=0).rows
     told = select(rows, group="reliability")
@@ -142,6 +144,7 @@ def test_a_codebook_is_evaluated_through_the_same_rows(llama: Backbone) -> None:
         assert (row["edited_kl"], row["edited_unchanged_exact"]) == (0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_edits_in_force_together_are_one_codebook(llama: Backbone) -> None:
     asked = {"instructed": False, "resamples": 0, "groups": ("reliability",)}
     rows = evaluate(llama, METHOD, CASES, together=2, batch=1, **asked).rows
@@ -151,6 +154,7 @@ def test_edits_in_force_together_are_one_codebook(llama: Backbone) -> None:
     assert change_many(METHOD, llama, CASES).keys.shape[:2] == (1, len(CASES))
 
 
+@pytest.mark.slow
 def test_what_is_no_delta_makes_no_adapter_and_a_context_is_for_one_edit(llama: Backbone) -> None:
     with pytest.raises(DataError, match="no adapter together"):
         edit_many(METHOD, llama, CASES)
@@ -198,6 +202,7 @@ def test_only_a_context_rewords(llama: Backbone) -> None:
     assert reword_prompts(delta, ["a", "b"], [1, 0]) == ["a", "b"]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_both_sides_are_compared_at_the_same_answer_tokens(llama: Backbone) -> None:
     cases = facts()[:2]

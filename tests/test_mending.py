@@ -25,6 +25,8 @@ from instructedit.types import EditCase
 from test_together import STEPS, WORDS
 from tiny_editors import tiny_cases, tiny_editor, tiny_opinion
 
+pytestmark = pytest.mark.slow
+
 CONFIG = MendConfig(steps=12, fit=1, keep=6, weight=50.0, rate=0.05)
 PLACES = 2  # sites that are mended
 

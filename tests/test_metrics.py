@@ -145,6 +145,7 @@ def two_logits(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     return torch.tensor(draw(one)).view(rows, words), torch.tensor(draw(one)).view(rows, words)
 
 
+@pytest.mark.slow
 @given(two_logits())
 def test_kl_is_never_negative_and_zero_for_the_same_model(pair: tuple[Tensor, Tensor]):
     base, edited = pair
@@ -153,6 +154,7 @@ def test_kl_is_never_negative_and_zero_for_the_same_model(pair: tuple[Tensor, Te
     assert unchanged(base, base).all()
 
 
+@pytest.mark.slow
 @given(two_logits(), st.randoms(use_true_random=False))
 def test_token_metrics_do_not_depend_on_the_order_of_words_or_rows(pair: tuple[Tensor, Tensor], random):
     base, edited = pair
@@ -172,6 +174,7 @@ def test_token_metrics_do_not_depend_on_the_order_of_words_or_rows(pair: tuple[T
 replies = st.lists(values, min_size=1, max_size=5).map(torch.tensor)
 
 
+@pytest.mark.slow
 @given(replies, replies)
 def test_win_rates_of_the_two_sides_add_up_to_one(good: Tensor, bad: Tensor):
     rate = win_rate(good, bad).item()
@@ -179,6 +182,7 @@ def test_win_rates_of_the_two_sides_add_up_to_one(good: Tensor, bad: Tensor):
     assert rate + win_rate(bad, good).item() == pytest.approx(1.0, abs=1e-6)
 
 
+@pytest.mark.slow
 @given(replies, replies, values)
 def test_the_sentiment_score_is_a_fraction_and_rises_as_bad_replies_fall(
     after: Tensor, bad: Tensor, shift: float

@@ -15,6 +15,8 @@ from instructedit.editors.memit import MEMIT
 from tiny_editors import tiny_cases
 from tiny_models import FAMILY_NAMES, LINES, tiny_backbone
 
+pytestmark = pytest.mark.slow
+
 SHORT = "The book was written by a writer who lived in London.\nI think Rome is good. I think Madrid is bad."
 
 

@@ -55,6 +55,7 @@ class Opened:
             return drill.answers(self.backbone, [place])[0]
 
 
+@pytest.mark.slow
 def test_what_is_asked_from_where_neurons_open_is_answered_as_the_whole_text(llama: Backbone) -> None:
     made = Opened(llama)
     drill, whole = made.prepare(), encode_drill(made.backbone, made.practice)
@@ -87,6 +88,7 @@ def test_what_is_left_alone_is_compared_with_the_model_as_edited_so_far(llama: B
             torch.testing.assert_close(before, made.ask(whole, place, earlier), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("why", ["room", "model"])
 def test_texts_are_run_whole_where_nothing_can_be_kept_of_them(
     llama: Backbone, monkeypatch: pytest.MonkeyPatch, why: str

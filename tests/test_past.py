@@ -28,6 +28,7 @@ def behind(backbone: Backbone, moved: torch.Tensor, way: Way, wrong: int = 0) ->
     return way(backbone, [states for _, states in pairs], [past for past, _ in pairs])
 
 
+@pytest.mark.slow
 @WAYS
 def test_what_lies_behind_is_as_in_the_whole_text(backbone: Backbone, way: Way) -> None:
     texts = texts_for(backbone)
@@ -72,6 +73,7 @@ def test_gradients_are_those_of_the_whole_text(llama: Backbone, way: Way) -> Non
         torch.testing.assert_close(cut, whole, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_family_goes_on(backbone: Backbone) -> None:
     assert can_go_on(backbone)
 

@@ -23,6 +23,8 @@ from test_subject_gates import CONFIG, NEURONS, made, read
 from test_together import STEPS, WORDS
 from tiny_editors import tiny_case, tiny_cases, tiny_opinion
 
+pytestmark = pytest.mark.slow
+
 NAMES = {"name": "tiny", "checksum": "c"}
 PROMPT = "The book was written by a writer who"
 

@@ -39,6 +39,7 @@ def losses(backbone: Backbone, delta: LowRankDelta, practice: Practice) -> tuple
     return float(wanted), float(torch.stack(moved).mean())
 
 
+@pytest.mark.slow
 def test_polish_lowers_what_it_is_judged_by(backbone: Backbone) -> None:
     editor, case = made(backbone), tiny_case(0)
     delta = editor.edit(backbone, [case], ["Change it."])
@@ -49,6 +50,7 @@ def test_polish_lowers_what_it_is_judged_by(backbone: Backbone) -> None:
     assert after[0] + STEPS.weight * after[1] < before[0] + STEPS.weight * before[1]
 
 
+@pytest.mark.slow
 def test_an_answer_as_a_whole_lacks_what_its_tokens_lack_together(backbone: Backbone) -> None:
     fit = (backbone.text("the answer is", "Rome"), backbone.text("the answer is", "a very long name"))
     drill = prepare_drill(backbone, Practice(fit, (backbone.text("the sky is", "blue and wide"),)))
@@ -64,6 +66,7 @@ def test_an_answer_as_a_whole_lacks_what_its_tokens_lack_together(backbone: Back
     torch.testing.assert_close(whole[2], plain[2])  # what is left alone is measured as before
 
 
+@pytest.mark.slow
 def test_a_polished_update_reads_what_it_read_before(llama: Backbone) -> None:
     editor, case = made(llama), tiny_case(0)
     delta = editor.edit(llama, [case], [""])
@@ -77,6 +80,7 @@ def test_a_polished_update_reads_what_it_read_before(llama: Backbone) -> None:
         assert not torch.allclose(new, delta.dense(name)[0], rtol=0.01)
 
 
+@pytest.mark.slow
 def test_the_same_edit_is_polished_the_same_way_whatever_is_beside_it(llama: Backbone) -> None:
     editor, cases = made(llama, steps=3), tiny_cases(3)
     together = editor.edit(llama, cases, ["", "Change it.", ""])
@@ -109,6 +113,7 @@ def test_texts_beyond_the_context_are_left_out_and_the_request_is_not(llama: Bac
         made(llama).texts.practice(llama, replace(long, prompt=f"{word * most} is"), "")
 
 
+@pytest.mark.slow
 def test_no_steps_and_no_answer_leave_an_edit_as_it_was(llama: Backbone) -> None:
     plain = made(llama).edit(llama, [tiny_case(0)], [""])
     untouched = made(llama, steps=0).edit(llama, [tiny_case(0)], [""])
@@ -144,6 +149,7 @@ def test_a_broad_practice_leaves_more_alone_and_asks_the_same(llama: Backbone) -
     assert len(set(broad.keep)) > 2 * len(set(plain.keep))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["the answer is", "What is it?"])
 def test_a_request_without_a_subject_can_be_polished(llama: Backbone, prompt: str) -> None:
     editor = made(llama, steps=2)

@@ -26,6 +26,7 @@ def texts_for(backbone: Backbone) -> list[Text]:
     return [backbone.text(prompt, answer) for prompt, answer in PROMPTS]
 
 
+@pytest.mark.slow
 def test_prefix_top_and_head_are_the_model(backbone: Backbone) -> None:
     texts = texts_for(backbone)
     assert max(len(text.ids) for text in texts) > 20  # more than the sliding windows of the tiny models

@@ -27,6 +27,7 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
             yield node
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_file_and_functions_are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MAX_FILE
@@ -38,6 +39,7 @@ def test_file_and_functions_are_short(path: Path) -> None:
     assert not long
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_public_functions_are_typed_and_modules_say_what_they_are(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())) or not path.read_text().strip()

@@ -32,6 +32,7 @@ def test_taken_is_the_greedy_answer(llama: Backbone):
     assert editor.taken(llama, [tiny_opinion(0)], editor.edit(llama, [tiny_opinion(0)])) == [True]
 
 
+@pytest.mark.slow
 def test_a_second_round_is_the_edit_of_the_edited_model(llama: Backbone):
     editor, cases = tiny_editor(llama, log_step=-4.0), tiny_cases(6)
     words = ["Change this fact."] * len(cases)

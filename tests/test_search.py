@@ -100,6 +100,7 @@ def arguments(records: Path, folder: Path, out: Path) -> tuple[object, ...]:
     return ("search", "noisy", "--data", records, *where, "--grid", "strength=0,0.1,0.6")
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_after_an_interruption_and_its_choice_is_used(
     cli: Run, folder: Path, records: Path, tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_search_goes_on_after_an_interruption_and_its_choice_is_used(
     assert over.out == cli("evaluate", *asked, "--setting", "strength=0").out
 
 
+@pytest.mark.slow
 def test_another_search_is_not_mixed_into_a_file(
     cli: Run, folder: Path, records: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +145,7 @@ def test_another_search_is_not_mixed_into_a_file(
     assert len(read_search(out, "noisy").tries) == 2
 
 
+@pytest.mark.slow
 def test_more_tries_can_be_asked_for_and_failed_ones_are_made_again(
     cli: Run, folder: Path, records: Path, tmp_path: Path
 ) -> None:
@@ -188,6 +191,7 @@ def test_a_plan_takes_settings_from_the_file_beside_it(tmp_path: Path, records: 
         read_plan(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ke", "malmen", "mend", "paper", "instructedit"])
 def test_every_configuration_gets_as_many_tries_its_own_settings_first(name: str) -> None:
     grid = find_grid(name)
@@ -199,6 +203,7 @@ def test_every_configuration_gets_as_many_tries_its_own_settings_first(name: str
         list_settings(name, {"editor.transform.log_stop": [1.0]})
 
 
+@pytest.mark.slow
 def test_a_search_trains_an_editor_for_every_try_on_what_none_is_scored_on(
     cli: Run, folder: Path, tmp_path: Path
 ) -> None:

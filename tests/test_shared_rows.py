@@ -20,6 +20,7 @@ def test_every_text_has_a_place_in_one_row_and_rows_are_no_longer_than_they_must
     assert len(rows) <= 1 + 2 * sum(lengths) // max(WIDTH, *lengths)
 
 
+@pytest.mark.slow
 @given(SIZES)
 def test_a_token_sees_its_own_text_up_to_itself_alone(sizes) -> None:
     shared = share_rows(*zip(*sizes, strict=True))

@@ -24,6 +24,8 @@ from instructedit.training.stance import TeachConfig, Teaching, equip, teach_sta
 from instructedit.types import EditCase
 from tiny_editors import tiny_case, tiny_editor, tiny_opinion
 
+pytestmark = pytest.mark.slow
+
 SITE, LATER = Site("low", 12, 8, 1), Site("later", 6, 5, 3)
 CONFIG = TeachConfig(steps=6, marks=0.0, marked=1, voice=0.5, rank=2, directions=4, instructions=60)
 PRAISE, BLAME = "Be full of praise for this.", "Be hostile to this."

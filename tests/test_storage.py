@@ -132,6 +132,7 @@ def test_a_folder_that_cannot_be_replaced_stays(
     assert names(target) == ["old"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "full"])
 def test_a_folder_is_whole_wherever_its_replacement_stops(tmp_path: Path, how: str) -> None:
     driver = Path(__file__).parent / "storage_crashes.py"

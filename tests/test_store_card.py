@@ -126,6 +126,7 @@ def test_no_change_moves_nothing(llama: Backbone) -> None:
     assert all(part["base"] == part["edited"] for part in carried)
 
 
+@pytest.mark.slow
 def test_what_moved_is_counted_and_shown_with_the_worst_first(
     llama: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +158,7 @@ def test_what_moved_is_counted_and_shown_with_the_worst_first(
     assert {case["group"] for case in found["failed"]["shown"]} <= {"rephrase", "portability"}
 
 
+@pytest.mark.slow
 def test_a_question_without_an_answer_counts_by_its_next_token(llama: Backbone) -> None:
     case = EditCase("The favourite hat of Rome is", "good", "Rome")
     found = measure_beside(llama, some_delta(llama, 0.3), ["1"], [case], count=4)
@@ -220,6 +222,7 @@ def card_of(cli: Run, *arguments: object) -> dict[str, Any]:
     return json.loads(text)
 
 
+@pytest.mark.slow
 def test_the_card_of_a_store(cli: Run, store: Path, tmp_path: Path) -> None:
     text, page = tmp_path / "text.txt", tmp_path / "card.html"
     text.write_text(" ".join(["The book was written by a writer who lived in London."] * 6))
@@ -248,6 +251,7 @@ def test_the_card_of_a_store(cli: Run, store: Path, tmp_path: Path) -> None:
     assert str(store.parent) not in "\n".join(t for t in reader.texts if "editor.safetensors" not in t)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_said_before_a_model_is_loaded(
     cli: Run, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

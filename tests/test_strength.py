@@ -29,6 +29,7 @@ def mark(backbone: Backbone, editor: InstructedEditor, delta: LowRankDelta, case
     return right[0], sum(right)
 
 
+@pytest.mark.slow
 def test_the_faintest_of_the_best_strengths_is_taken(llama: Backbone) -> None:
     editor = with_strengths(llama, STRENGTHS)
     cases, words = tiny_cases(4), ["Change this.", "", "Replace it.", ""]
@@ -60,6 +61,7 @@ def test_checks_are_not_the_wordings_that_are_read(llama: Backbone) -> None:
     assert not read & {text.ids for text in editor.texts.checks(llama, case, "")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strengths", [(), (1.0,)])
 def test_strength_one_changes_nothing(llama: Backbone, strengths: tuple[float, ...]) -> None:
     cases = tiny_cases(2)

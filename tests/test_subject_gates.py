@@ -28,6 +28,8 @@ from test_gates import levelled
 from test_together import STEPS, WORDS
 from tiny_editors import tiny_cases, tiny_editor
 
+pytestmark = pytest.mark.slow
+
 NEURONS = NeuronConfig(
     each=2, steps=10, weight=0.1, margin=0.0, rate=1.0, depth=0.0, sites=2, rounds=1, asked=0, ordinary=200
 )

@@ -26,6 +26,8 @@ from instructedit.factors import answer_nll
 from instructedit.types import EditCase
 from tiny_editors import tiny_case, tiny_cases, tiny_editor, tiny_opinion
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["Change it."] * 10
 STEPS = TogetherConfig(
     steps=10,

@@ -52,6 +52,7 @@ def prompts(texts: Sequence[Text]) -> set[tuple[int, ...]]:
     return {text.ids[: text.answer_start] for text in texts}
 
 
+@pytest.mark.slow
 def test_an_instruction_decides_what_is_left_alone(llama: Backbone) -> None:
     wide, narrow = (
         scoped_editor(llama, side).told(llama, [CASE, CASE], ["Change it.", ""]) for side in (1.0, -1.0)
@@ -80,6 +81,7 @@ def test_an_instruction_decides_what_is_left_alone(llama: Backbone) -> None:
     assert not follows & others
 
 
+@pytest.mark.slow
 def test_the_two_scopes_of_a_request_are_two_edits(llama: Backbone) -> None:
     far, near = (scoped_editor(llama, side).edit(llama, [CASE], ["Change it."]) for side in (1.0, -1.0))
     assert any((far.dense(name) - near.dense(name)).norm() > 1e-3 for name in far.a)
@@ -148,6 +150,7 @@ def test_an_editor_that_is_not_to_read_reads_nothing(llama: Backbone) -> None:
     assert editor.told(llama, [CASE], ["Forget it."]) == [CASE]
 
 
+@pytest.mark.slow
 def test_the_words_alone_decide_what_an_edit_is_made_of(llama: Backbone) -> None:
     editor, plain = erasing_editor(llama), tiny_editor(llama, wordings=1, behind=True)
     for each in (editor, plain):
@@ -213,6 +216,7 @@ def test_random_words_of_the_control_are_not_those_of_the_lessons() -> None:
     assert {word for words in drawn for word in words} <= known - noise
 
 
+@pytest.mark.slow
 def test_kind_and_scope_are_taught_and_kept_in_the_editors_file(llama: Backbone, tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     save_editor(tiny_editor(llama, wordings=1), first, llama, {"data": {"a": "b"}})

@@ -58,6 +58,7 @@ def weight_gradients(backbone: Backbone, site: Site) -> torch.Tensor:
         weight.requires_grad_(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "factor"), [("mend", 1.0), ("ke", 0.5)])  # the gate of KE starts half open
 def test_the_first_edit_is_a_plain_scaled_gradient_step(name: str, factor: float) -> None:
     source = tiny_backbone()  # and no start token, whose row editors leave out
@@ -140,6 +141,7 @@ def test_malmen_is_the_least_squares_of_all_shifts_on_the_keys_as_read(llama: Ba
                 torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mend", "malmen"])
 def test_another_network_is_trained_kept_and_loaded(llama: Backbone, tmp_path: Path, name: str) -> None:
     config = from_dict({"editor": {"kind": name, "transform": {"rank": 8}}, "steps": 2}, CONFIG)
@@ -204,6 +206,7 @@ def losses(backbone: Backbone, delta: LowRankDelta) -> torch.Tensor:
         return answer_nll(backbone, backbone.top(backbone.prefix(texts)), texts)
 
 
+@pytest.mark.slow
 def test_all_of_ke_learns_and_every_edit_is_by_itself(llama: Backbone) -> None:
     editor, cases = make("ke", llama), tiny_cases(3)
     optimizer = torch.optim.Adam(editor.parameters(), lr=1e-2)
@@ -225,6 +228,7 @@ def test_all_of_ke_learns_and_every_edit_is_by_itself(llama: Backbone) -> None:
         torch.testing.assert_close(summed.dense(name), together.merge().dense(name), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_ke_is_trained_kept_and_loaded(llama: Backbone, tmp_path: Path) -> None:
     state = torch.random.get_rng_state()
     config = from_dict({"editor": {"kind": "ke", "transform": {"rank": 8}}, "steps": 2}, CONFIG)

@@ -19,6 +19,8 @@ from instructedit.training.loop import STEP_SIZES, parameter_groups, schedule, t
 from tiny_editors import CONFIG, tiny_cases, tiny_course, tiny_editor
 from tiny_models import tiny_backbone
 
+pytestmark = pytest.mark.slow
+
 
 def run(out: Path, backbone: Backbone, **changes: object) -> loop.TrainResult:
     config = replace(CONFIG, **changes)

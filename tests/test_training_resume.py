@@ -18,6 +18,8 @@ from instructedit.storage import load_tensors
 from instructedit.training.loop import train
 from tiny_editors import CONFIG, tiny_course
 
+pytestmark = pytest.mark.slow
+
 STEPS = 7
 
 

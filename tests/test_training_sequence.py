@@ -14,6 +14,8 @@ from instructedit.training.loop import train
 from instructedit.training.sequence import propose_sequence
 from tiny_editors import CONFIG, tiny_cases, tiny_course, tiny_editor
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["Change it.", "Insert it.", "", "Change it.", "Replace it.", "Change it."]
 
 

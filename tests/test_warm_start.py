@@ -15,6 +15,8 @@ from instructedit.training.warm_start import FAINT, warm_start
 from tiny_editors import CONFIG, tiny_cases, tiny_course, tiny_editor
 from tiny_models import tiny_backbone
 
+pytestmark = pytest.mark.slow
+
 
 def wander(editor, seed: int) -> None:
     """Every weight somewhere else, as after a training."""

@@ -19,6 +19,7 @@ def llama() -> Backbone:
     return levelled("llama")
 
 
+@pytest.mark.slow
 def test_practice_for_gates_is_wider_on_both_sides(llama: Backbone) -> None:
     editor, case = made(llama), tiny_cases(1)[0]
     narrow = editor.texts.practice(llama, case, "Change it.", editor.config.polish)
@@ -37,6 +38,7 @@ def test_practice_for_gates_is_wider_on_both_sides(llama: Backbone) -> None:
     assert editor.texts.wide_practice(llama, case, "Change it.").keep == narrow.keep
 
 
+@pytest.mark.slow
 def test_what_the_model_goes_on_with_is_left_alone(llama: Backbone) -> None:
     editor, case = made(llama), tiny_cases(1)[0]
     plain = editor.texts.wide_practice(llama, case, "Change it.")

@@ -1,5 +1,6 @@
 """Rows of other wordings: they join a request's own, and change nothing where there are none."""
 
+import pytest
 import torch
 
 from instructedit.backbone import Backbone
@@ -44,6 +45,7 @@ def test_a_sentiment_has_no_other_wordings(llama: Backbone) -> None:
         torch.testing.assert_close(together.dense(site), alone.dense(site), rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_second_round_reads_every_wording_under_its_own_edit(llama: Backbone) -> None:
     editor, cases = tiny_editor(llama, wordings=1), tiny_cases(3)
     under = tiny_editor(llama).propose(llama, cases, [""] * 3)

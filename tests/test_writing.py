@@ -18,6 +18,8 @@ from instructedit.ledger.kept import pack_edit, read_edit, unpack_edit
 from ledger_solving import solve_together
 from tiny_editors import tiny_case, tiny_cases, tiny_editor, tiny_opinion
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["Change it."] * 10
 STEPS = WriteConfig(steps=12, fit=2, keep=2, margin=0.0, sites=2, rate=0.3, weight=0.1)
 

@@ -116,6 +116,7 @@ def test_no_training_takes_them_and_no_other_part_is_known() -> None:
         own_facts("tset", "data.own")
 
 
+@pytest.mark.slow
 def test_a_plan_asks_them_as_data(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch)
     values: dict[str, Any] = plan_values(folder, write_records(tmp_path / "lands.jsonl"), limit=2)

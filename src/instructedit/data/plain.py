@@ -4,6 +4,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Literal
 
 from instructedit.data.fact_table import Fact, load_facts, load_relations, load_table, read_source
@@ -24,6 +25,11 @@ def plain_facts(split: Literal["train", "test"], *, seed: int = 0) -> list[EditC
     subjects; portability, for changes and insertions, the inverse and what follows at one step, consistent
     with the new answer and different from the old.
     """
+    return list(_plain_facts(split, seed))
+
+
+@cache
+def _plain_facts(split: Literal["train", "test"], seed: int) -> tuple[EditCase, ...]:
     facts = [fact for fact in load_facts() if split_of(fact.subject) == split]
     changes = [_change(fact, facts, seed) for fact in facts]
     erased = [
@@ -31,7 +37,7 @@ def plain_facts(split: Literal["train", "test"], *, seed: int = 0) -> list[EditC
     ]
     inserts = [_insert(fact, facts, seed) for fact in _invented(seed) if split_of(fact.subject) == split]
     cases = changes + inserts + erased + make_opinions(split_of, split, seed)
-    return [replace(case, case_id=f"plain:{split}:{number}") for number, case in enumerate(cases)]
+    return tuple(replace(case, case_id=f"plain:{split}:{number}") for number, case in enumerate(cases))
 
 
 def split_of(subject: str) -> Literal["train", "test"]:
