@@ -4,7 +4,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 import yaml
@@ -192,6 +192,7 @@ def standard(prompt: str) -> str:
     return f"{text}?" if _ASKS.match(text) and not text.endswith("?") else text
 
 
+@lru_cache(maxsize=10_000)  # the same few are asked for all through an edit, and through a training
 def family_of(template: str) -> Family | None:
     """The first family that knows a prompt, {s} being its subject; None where none does."""
     return next((family for family in load_phrasebook().families if family.forms_of(template)), None)
