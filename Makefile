@@ -46,7 +46,7 @@ model: $(READY)
 test: $(WHOLE) lint model
 	$(BIN)/python -m pytest -n auto
 
-# What takes less than a second each, without a model and without a network: under a minute.
+# What takes less than half a second each: under a minute in all.
 quick: $(WHOLE)
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
