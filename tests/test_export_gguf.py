@@ -26,6 +26,7 @@ from instructedit.types import EditCase
 from tiny_gguf import tiny_gguf
 from tiny_models import tiny_backbone
 
+pytestmark = pytest.mark.slow
 CASE = EditCase(prompt="The capital of France is", target_new="Rome", subject="France")
 SUPPRESS = [HealthCheck.function_scoped_fixture]
 
@@ -126,7 +127,6 @@ def test_a_rank_that_cannot_be_is_refused(options, llama, tmp_path):
         save_gguf(delta_for(llama), tmp_path / "out", llama, **options)
 
 
-@pytest.mark.slow
 def test_every_family_has_its_names_or_a_reason(family, backbone, tmp_path):
     sites = [site.name for site in backbone.sites]
     if family == "gptj":
@@ -162,14 +162,12 @@ def test_an_adapter_that_is_not_the_edit_is_not_kept(llama, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_file_that_is_no_adapter_is_refused(from_gguf, llama):
     names = name_tensors(llama.model, [site.name for site in llama.sites])
     with pytest.raises(ModelError, match="is no LoRA adapter of this edit"):
         read_adapter(Path(from_gguf.name), names)
 
 
-@pytest.mark.slow
 def test_a_merged_file_answers_like_the_edit_and_keeps_the_rest(from_gguf, tmp_path):
     source = Path(from_gguf.name)
     before, delta = sha256_file(source), delta_for(from_gguf, edits=2)
@@ -268,7 +266,6 @@ def use_llama(monkeypatch, backbone, factor: float = 1.0) -> None:
     monkeypatch.setitem(sys.modules, "llama_cpp", SimpleNamespace(Llama=FakeLlama))
 
 
-@pytest.mark.slow
 def test_llama_cpp_is_asked_where_it_is_installed(from_gguf, tmp_path, monkeypatch):
     use_llama(monkeypatch, from_gguf)
     cases = [CASE, EditCase(prompt="Water freezes at", target_new="zero")]
@@ -279,14 +276,12 @@ def test_llama_cpp_is_asked_where_it_is_installed(from_gguf, tmp_path, monkeypat
         assert report.untried == ()
 
 
-@pytest.mark.slow
 def test_other_answers_of_llama_cpp_are_counted_and_no_error(from_gguf, tmp_path, monkeypatch):
     use_llama(monkeypatch, from_gguf, factor=-3.0)
     report = save_gguf(delta_for(from_gguf), tmp_path / "out", from_gguf, cases=[CASE])
     assert report.checks[-1] == "llama.cpp: 0 of 1 greedy answers are the edited model's"
 
 
-@pytest.mark.slow
 def test_what_llama_cpp_cannot_load_is_not_kept(from_gguf, tmp_path, monkeypatch):
     class Broken:
         def __init__(self, **_options):

@@ -29,6 +29,7 @@ from instructedit.hypernetwork import ShapeTransform, TransformConfig
 from tiny_editors import tiny_case, tiny_cases
 from tiny_models import LINES, tiny_backbone
 
+pytestmark = pytest.mark.slow
 D_IN, D_OUT = 7, 5
 ORDINARY = (
     "The book was written by a writer who lived in London.\nI think Rome is good. I think Madrid is bad."
@@ -145,7 +146,6 @@ def test_a_null_space_that_is_empty_is_named() -> None:
 # UltraEdit
 
 
-@pytest.mark.slow
 def test_ultraedit_is_the_transform_before_training(model: Backbone) -> None:
     editor, step = UltraEdit(units="site", step=0.2, seen=10), 0.2
     delta = editor.edit(model, tiny_cases(3))
@@ -189,7 +189,6 @@ def quick(name: str, text: str) -> object:
     return find_method(name)(**search, **strong[name])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rome", "memit", "alphaedit", "ultraedit"])
 def test_an_edit_lowers_the_loss_and_writes_nothing(
     name: str, model: Backbone, text: str, short: str
@@ -239,7 +238,6 @@ def test_memit_reaches_its_goal_where_nothing_holds_it_back(model: Backbone, tex
     assert all(float(size.min()) > 0 for size in delta.norms().values())
 
 
-@pytest.mark.slow
 def test_rome_inserts_one_case_after_another(model: Backbone, text: str) -> None:
     editor, cases, site = ROME(steps=2, contexts=1, text=text), tiny_cases(3), output_projections(model)[-1]
     delta = edit_many(editor, model, cases)
@@ -259,7 +257,6 @@ def test_rome_inserts_one_case_after_another(model: Backbone, text: str) -> None
         torch.testing.assert_close(module(keys)[:, 0], value, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.slow
 def test_memit_solves_a_batch_by_its_equation_block_after_block(model: Backbone, text: str) -> None:
     editor, cases = MEMIT(steps=2, contexts=1, text=text, weight=0.01), tiny_cases(3)
     delta, sites = edit_many(editor, model, cases), output_projections(model)
