@@ -44,11 +44,11 @@ model: $(READY)
 	$(BIN)/instructedit model
 
 test: $(WHOLE) lint model
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # What takes less than half a second each: under a minute in all.
 quick: $(WHOLE)
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 demo: model
 	$(BIN)/instructedit edit "$(PROMPT)" "$(TARGET)" --out runs/demo --force

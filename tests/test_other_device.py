@@ -28,6 +28,8 @@ from test_subject_gates import NEURONS
 from test_together import STEPS
 from tiny_editors import CONFIG, TRANSFORM, tiny_case, tiny_cases, tiny_course, tiny_opinion
 
+pytestmark = pytest.mark.slow
+
 TOLD = ["Change it.", "Forget it."]
 FEW = {"steps": 2}
 SMALL = {"calinet": {**FEW, "neurons": 8}, "ike": {"demonstrations": 1}, "ultraedit": {}}
