@@ -46,7 +46,7 @@ model: $(READY)
 test: $(WHOLE) lint model
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-# What takes less than half a second each: under a minute in all.
+# What takes less than half a second each: about a minute on two slow cores.
 quick: $(WHOLE)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
