@@ -80,7 +80,7 @@ def set_fields(editor: "InstructedEditor", settings: Sequence[str]) -> None:
     Errors: as `read_changes` and `EditorConfig.changed`.
     """
     if settings:
-        editor.adjust(**vars(editor.config.changed(read_changes(settings))))
+        editor.adjust_by(read_changes(settings))
 
 
 def check_fields(path: Path, settings: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """What a hypernetwork is told of edits, and one pass of it: the part of an editor that training trains."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -31,6 +31,10 @@ class Observer(nn.Module):
     def adjust(self, **changes: Any) -> None:
         """Change how edits are made from now on; `changes` are fields of the config."""
         self.config = self.texts.config = replace(self.config, **changes)
+
+    def adjust_by(self, values: Mapping[str, Any]) -> None:
+        """The same by plain values, such as YAML gives them. Errors: as `EditorConfig.changed`."""
+        self.adjust(**vars(self.config.changed(values)))
 
     def propose(
         self,

@@ -75,8 +75,10 @@ class EditorConfig:
         Errors: `DataError` for `transform`, which training has fixed; as `settings.fill`.
         """
         if "transform" in values:
+            part = values["transform"]
+            path = f"transform.{next(iter(part))}" if isinstance(part, Mapping) and part else "transform"
             raise DataError(
-                "transform was fixed when the editor was trained. Train one with --set editor.transform.NAME."
+                f"{path} was fixed when the editor was trained. Train one with --set editor.{path}."
             )
         return fill(self, values)
 

@@ -145,7 +145,7 @@ def load_editor(spec: EditorSpec, options: Values) -> tuple[Backbone, Any]:
     own = {name: value for name, value in options.items() if name not in ("sites", "blocks")}
     backbone, editor = load_for_editor(editor_file(spec), **own)  # it brings its own sites
     if spec.edit:
-        editor.adjust(**vars(editor.config.changed(spec.edit)))
+        editor.adjust_by(spec.edit)
     return backbone, editor
 
 
