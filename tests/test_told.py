@@ -21,7 +21,6 @@ from instructedit.errors import DataError
 from instructedit.instructions import instruction_for
 from instructedit.instructions.banks import Split, load_banks, load_words
 from instructedit.instructions.compose import join
-from instructedit.training import told as teaching
 from instructedit.training.asked import kinds_to_read, load_asked, scopes_to_read
 from instructedit.training.told import teach_told, teach_told_file
 from instructedit.types import EditCase, Probe, Scope
@@ -218,11 +217,7 @@ def test_random_words_of_the_control_are_not_those_of_the_lessons() -> None:
 
 
 @pytest.mark.slow
-def test_kind_and_scope_are_taught_and_kept_in_the_editors_file(
-    llama: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(teaching, "OPERATIONS", 1)
-    monkeypatch.setattr(teaching, "SCOPES", 1)
+def test_kind_and_scope_are_taught_and_kept_in_the_editors_file(llama: Backbone, tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     save_editor(tiny_editor(llama, wordings=1), first, llama, {"data": {"a": "b"}})
     assert load_editor(first, llama).scope is None
@@ -234,7 +229,7 @@ def test_kind_and_scope_are_taught_and_kept_in_the_editors_file(
     assert editor.config.polish.scoped
     assert editor.scope is not None
     assert editor.kind is not None
-    scopes, kinds = scopes_to_read("train", 1), kinds_to_read("train", 1)
+    scopes, kinds = scopes_to_read("train", 4), kinds_to_read("train", 2)
     found = editor.told(llama, [CASE] * len(scopes), list(scopes))
     assert sum(a.scope == b for a, b in zip(found, scopes.values(), strict=True)) > 0.6 * len(scopes)
     assert any(case.scope == "narrow" for case in found)
